@@ -13,6 +13,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"interdict/internal/indicator"
 )
 
 // The connection mark. Interdict owns only the bits of MarkMask and keeps
@@ -59,7 +61,7 @@ const (
 )
 
 // Range is an inclusive span of addresses of one family.
-type Range struct{ From, To netip.Addr }
+type Range = indicator.Range
 
 // Config is the whole desired state of the kernel's rules. The zero value
 // inspects nothing: Set with it leaves no table behind.

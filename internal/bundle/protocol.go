@@ -1,0 +1,179 @@
+package bundle
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"interdict/internal/fleet"
+)
+
+// The agent API, all below PathPrefix and all with the device's certificate,
+// except enrolment, which takes a token.
+const (
+	PathPrefix = "/agent/v1"
+	// PathEnroll: POST EnrollRequest, answered with EnrollResponse.
+	PathEnroll = PathPrefix + "/enroll"
+	// PathRenew: POST RenewRequest, answered with RenewResponse.
+	PathRenew = PathPrefix + "/renew"
+	// PathStream: GET, answered with one Message a line for as long as both
+	// sides are there.
+	PathStream = PathPrefix + "/stream"
+	// PathBundle: GET with the query parameters "version" and "digest" of
+	// the bundle in force (absent for none), answered with an Envelope, or
+	// with status 204 when there is nothing newer, or 409 when this server
+	// is behind the agent's version: keep what is in force, ask again later.
+	PathBundle = PathPrefix + "/bundle"
+	// PathApplied: POST fleet.Applied, answered with status 204.
+	PathApplied = PathPrefix + "/applied"
+	// PathEvents: POST events, one JSON object a line, compressed with zstd
+	// (Content-Encoding: zstd), with HeaderIdempotencyKey; answered with
+	// EventReceipt. The same key with the same batch may be sent again.
+	PathEvents = PathPrefix + "/events"
+	// PathUnenroll: POST, empty; the device is deleted. Answered with 204.
+	PathUnenroll = PathPrefix + "/unenroll"
+)
+
+// HeaderIdempotencyKey carries the ULID of a batch of events.
+const HeaderIdempotencyKey = "Idempotency-Key"
+
+// MaxEventBatch bounds a batch of events: its number of events.
+const MaxEventBatch = 1000
+
+// Facts are what a device says of itself.
+type Facts struct {
+	Hostname     string `json:"hostname,omitempty"`
+	OS           string `json:"os,omitempty"`
+	OSVersion    string `json:"os_version,omitempty"`
+	Arch         string `json:"arch,omitempty"`
+	AgentVersion string `json:"agent_version,omitempty"`
+}
+
+// EnrollRequest asks for a certificate.
+type EnrollRequest struct {
+	// Secret is the secret part of the enrolment token.
+	Secret string `json:"secret"`
+	// CSR is a PKCS #10 request in DER for a P-256 key; its subject is
+	// ignored.
+	CSR    []byte            `json:"csr"`
+	Name   string            `json:"name,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Facts  Facts             `json:"facts"`
+}
+
+// EnrollResponse makes a machine a device.
+type EnrollResponse struct {
+	DeviceID fleet.DeviceID `json:"device_id"`
+	// Certificate is the device's, CA the one that agents trust the server
+	// by; both in DER.
+	Certificate []byte `json:"certificate"`
+	CA          []byte `json:"ca"`
+	// BundleKey is the Ed25519 public key that the agent pins.
+	BundleKey []byte `json:"bundle_key"`
+}
+
+// RenewRequest asks for a new certificate for the same device.
+type RenewRequest struct {
+	CSR []byte `json:"csr"`
+}
+
+// RenewResponse carries it.
+type RenewResponse struct {
+	Certificate []byte `json:"certificate"`
+}
+
+// MessageType is the type of a Message.
+type MessageType string
+
+// The types of messages. An agent ignores types that it does not know.
+const (
+	// MessageHello comes first: the desired version and digest.
+	MessageHello MessageType = "hello"
+	// MessageNudge says that there is a new bundle.
+	MessageNudge MessageType = "nudge"
+	// MessageSync asks the agent to check now and acknowledge in any case.
+	MessageSync MessageType = "sync"
+	// MessagePing keeps the stream alive when nothing else is said.
+	MessagePing MessageType = "ping"
+)
+
+// Message is one line of the stream.
+type Message struct {
+	Type    MessageType `json:"type"`
+	Version uint64      `json:"version,omitempty"`
+	Digest  string      `json:"digest,omitempty"`
+	// PingSeconds is, in hello, the interval of pings: a stream silent for
+	// three of them is dead.
+	PingSeconds int `json:"ping_seconds,omitempty"`
+	// Now is the server's clock, so that an agent can tell a wrong one.
+	Now time.Time `json:"now,omitzero"`
+}
+
+// EventReceipt says what became of a batch. The agent may forget all of it.
+type EventReceipt struct {
+	Stored   int `json:"stored"`
+	Rejected int `json:"rejected,omitempty"`
+	// Fault is why the first rejected event was rejected.
+	Fault string `json:"fault,omitempty"`
+}
+
+// tokenPrefix starts every enrolment token, so that people and scanners for
+// leaked secrets recognise one.
+const tokenPrefix = "idt1_"
+
+// Token is an enrolment token: one string that has all a machine needs.
+type Token struct {
+	// URL is the server's, https.
+	URL string `json:"u"`
+	// CAFingerprint is the SHA-256 of the CA certificate in DER, in
+	// lower-case hexadecimal.
+	CAFingerprint string `json:"f"`
+	Secret        string `json:"s"`
+}
+
+// Fingerprint is the SHA-256 of a certificate in DER, in lower-case
+// hexadecimal.
+func Fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// String returns the token as it is handed to a machine.
+func (t Token) String() string {
+	// A struct of three strings always marshals.
+	b, _ := json.Marshal(t) //nolint:errchkjson // see above
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
+}
+
+// ParseToken reads a token, white space around it ignored.
+func ParseToken(s string) (Token, error) {
+	text, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
+	if !ok {
+		return Token{}, fmt.Errorf("reading the enrolment token: it does not start with %q", tokenPrefix)
+	}
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return Token{}, errors.New("reading the enrolment token: it is cut off or mistyped")
+	}
+	var t Token
+	if err := json.Unmarshal(b, &t); err != nil {
+		return Token{}, errors.New("reading the enrolment token: it is cut off or mistyped")
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return Token{}, fmt.Errorf("reading the enrolment token: its server address %q is not an https URL", t.URL)
+	}
+	if fp, err := hex.DecodeString(t.CAFingerprint); err != nil || len(fp) != sha256.Size {
+		return Token{}, errors.New("reading the enrolment token: its certificate fingerprint is damaged")
+	}
+	if t.Secret == "" {
+		return Token{}, errors.New("reading the enrolment token: it has no secret")
+	}
+	return t, nil
+}

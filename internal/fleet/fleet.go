@@ -1,0 +1,142 @@
+// Package fleet decides which settings a device has to obey: devices, the
+// groups they are in, the configuration policies assigned to groups, and the
+// effective policy that results for one device.
+//
+// It is pure; who is connected and what they applied is given to it.
+package fleet
+
+import (
+	"time"
+
+	"interdict/internal/indicator"
+)
+
+// Mode is what a protection does with what it recognises.
+type Mode string
+
+// The modes, from the most lenient to the strictest.
+const (
+	ModeDisabled Mode = "disabled"
+	ModeAudit    Mode = "audit"
+	ModeBlock    Mode = "block"
+)
+
+// FailMode is what happens to a connection that cannot be judged in time.
+type FailMode string
+
+// The fail modes.
+const (
+	FailOpen   FailMode = "open"
+	FailClosed FailMode = "closed"
+)
+
+// Settings are the settings a policy can make. An empty value leaves the
+// setting to the next policy in line, or to its default.
+type Settings struct {
+	NetworkProtection Mode     `json:"network_protection,omitempty" enum:"disabled,audit,block" doc:"What is done with connections to unsanctioned apps"`
+	FailMode          FailMode `json:"fail_mode,omitempty" enum:"open,closed" doc:"What happens to a connection that cannot be judged"`
+}
+
+// Defaults are the values of settings that no policy makes.
+func Defaults() Settings {
+	return Settings{NetworkProtection: ModeDisabled, FailMode: FailOpen}
+}
+
+// DeviceID identifies an enrolled device: a ULID given at enrolment, which
+// also is the common name of its certificate.
+type DeviceID string
+
+// Device is an enrolled endpoint.
+type Device struct {
+	ID           DeviceID          `json:"id"`
+	Name         string            `json:"name"`
+	Hostname     string            `json:"hostname,omitempty"`
+	OS           string            `json:"os,omitempty"`
+	OSVersion    string            `json:"os_version,omitempty"`
+	Arch         string            `json:"arch,omitempty"`
+	AgentVersion string            `json:"agent_version,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	EnrolledAt   time.Time         `json:"enrolled_at"`
+	// Online is true while the device holds its stream open to a server.
+	Online bool `json:"online"`
+	// LastSeen is when the stream was last known open; zero means never.
+	LastSeen time.Time `json:"last_seen,omitzero"`
+	// Applied is what the device last said it enforces.
+	Applied Applied `json:"applied"`
+	// Groups are the ids of the groups it is in. The server fills them in.
+	Groups []string `json:"groups,omitempty"`
+	// Desired is the digest of the bundle that the device ought to enforce;
+	// it is up to date when Applied.Digest is the same.
+	Desired string `json:"desired_digest,omitempty"`
+}
+
+// Applied is an agent's acknowledgement: what it enforces, with the kernel's
+// state in place.
+type Applied struct {
+	Version uint64    `json:"version,omitempty"`
+	Digest  string    `json:"digest,omitempty"`
+	At      time.Time `json:"at,omitzero"`
+	// Mode is the network protection mode in force.
+	Mode Mode `json:"mode,omitempty"`
+	// Error says why the newest bundle could not be applied.
+	Error string `json:"error,omitempty"`
+}
+
+// Group is a set of devices: static members, and every device that carries
+// all of the labels in Match.
+type Group struct {
+	ID          string            `json:"id"`
+	Name        string            `json:"name"`
+	Description string            `json:"description,omitempty"`
+	Members     []DeviceID        `json:"members,omitempty"`
+	Match       map[string]string `json:"match_labels,omitempty"`
+	CreatedAt   time.Time         `json:"created_at"`
+}
+
+// Policy is a configuration policy: settings for the groups it is assigned
+// to.
+type Policy struct {
+	ID          string          `json:"id"`
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Settings    Settings        `json:"settings"`
+	Assignment  indicator.Scope `json:"assignment"`
+	// Assigned is false until the policy was assigned; an unassigned policy
+	// applies to nobody, while an assignment without groups applies to all.
+	Assigned bool `json:"assigned"`
+	// Priority: the higher one wins.
+	Priority  int       `json:"priority"`
+	Version   uint64    `json:"version"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// Effective is what results for one device: every setting with a value, and
+// the policy each value came from (empty for a default).
+type Effective struct {
+	Settings Settings          `json:"settings"`
+	Origin   map[string]string `json:"origin"`
+}
+
+// Feature is a switch of the whole server.
+type Feature string
+
+// The features.
+const (
+	// FeatureAppEnforcement turns unsanctioned and monitored apps into
+	// indicators.
+	FeatureAppEnforcement Feature = "app_enforcement"
+	// FeatureCustomIndicators lets custom network indicators count.
+	FeatureCustomIndicators Feature = "custom_network_indicators"
+)
+
+// Rollout says how far a change has come: how many of the devices it is for
+// enforce it.
+type Rollout struct {
+	// Devices are all enrolled devices that the change reaches.
+	Total   int `json:"total"`
+	Applied int `json:"applied"`
+	Pending int `json:"pending"`
+	Offline int `json:"offline"`
+	Failed  int `json:"failed"`
+}
