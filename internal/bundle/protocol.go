@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -130,11 +129,13 @@ const tokenPrefix = "idt1_"
 // Token is an enrolment token: one string that has all a machine needs.
 type Token struct {
 	// URL is the server's, https.
-	URL string `json:"u"`
+	URL string
 	// CAFingerprint is the SHA-256 of the CA certificate in DER, in
 	// lower-case hexadecimal.
-	CAFingerprint string `json:"f"`
-	Secret        string `json:"s"`
+	CAFingerprint string
+	// Secret is what the server knows the token by. It is an upper bound on
+	// what a stranger can do with the token: enrol a machine.
+	Secret string
 }
 
 // Fingerprint is the SHA-256 of a certificate in DER, in lower-case
@@ -144,11 +145,11 @@ func Fingerprint(der []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// String returns the token as it is handed to a machine.
+// String returns the token as it is handed to a machine: the prefix and, in
+// base64url, the three parts separated by spaces.
 func (t Token) String() string {
-	// A struct of three strings always marshals.
-	b, _ := json.Marshal(t) //nolint:errchkjson // see above
-	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
+	text := strings.Join([]string{t.URL, t.CAFingerprint, t.Secret}, " ")
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString([]byte(text))
 }
 
 // ParseToken reads a token, white space around it ignored.
@@ -158,13 +159,11 @@ func ParseToken(s string) (Token, error) {
 		return Token{}, fmt.Errorf("reading the enrolment token: it does not start with %q", tokenPrefix)
 	}
 	b, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
+	parts := strings.Split(string(b), " ")
+	if err != nil || len(parts) != 3 {
 		return Token{}, errors.New("reading the enrolment token: it is cut off or mistyped")
 	}
-	var t Token
-	if err := json.Unmarshal(b, &t); err != nil {
-		return Token{}, errors.New("reading the enrolment token: it is cut off or mistyped")
-	}
+	t := Token{URL: parts[0], CAFingerprint: parts[1], Secret: parts[2]}
 	u, err := url.Parse(t.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
 		return Token{}, fmt.Errorf("reading the enrolment token: its server address %q is not an https URL", t.URL)

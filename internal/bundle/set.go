@@ -123,11 +123,11 @@ func (s Set) Apply(changes io.Reader) (Set, error) {
 	removed := make(map[string]bool)
 	var put []string
 	sc := bufio.NewScanner(changes)
-	sc.Buffer(make([]byte, 0, 64<<10), MaxLine+2)
+	sc.Buffer(nil, MaxLine+2)
 	for sc.Scan() {
 		line := sc.Text()
-		if len(line) < 2 {
-			return Set{}, fmt.Errorf("reading change %q: it is too short", line)
+		if len(line) < 2 || len(line) > MaxLine+1 {
+			return Set{}, fmt.Errorf("reading change %.80q: its length of %d bytes is not between 2 and %d", line, len(line), MaxLine+1)
 		}
 		switch rest := line[1:]; line[0] {
 		case '-':
