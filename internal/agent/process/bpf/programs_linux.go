@@ -1,0 +1,361 @@
+package bpf
+
+import (
+	"encoding/binary"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// license of the programs below. The kernel lends the functions that read a
+// process's memory only to programs that are also under the GPL.
+const license = "Dual MIT/GPL"
+
+// Where the connect program keeps things on its stack, from the frame
+// pointer down.
+const (
+	stackCookie = -8
+	stackOwner  = stackCookie - ownerSize
+	// stackRecent is the key of the map of recent announcements: process,
+	// image and thread name.
+	stackRecent = stackOwner - recentKeySize
+	stackWord   = stackRecent - 8
+	stackTime   = stackWord - 8
+
+	recentKeySize = 32
+)
+
+// announceEvery is how often a process is announced again, in nanoseconds.
+const announceEvery = 1_000_000_000
+
+// opTCPConnect is BPF_SOCK_OPS_TCP_CONNECT_CB: an outbound handshake is about
+// to begin.
+const opTCPConnect = 3
+
+// Offsets in struct bpf_sock_ops (linux/bpf.h).
+const (
+	opsOp         = 0
+	opsFamily     = 20
+	opsRemoteIP4  = 24
+	opsLocalIP4   = 28
+	opsRemoteIP6  = 32
+	opsLocalIP6   = 48
+	opsRemotePort = 64
+	opsLocalPort  = 68
+)
+
+// afInet is AF_INET, as struct bpf_sock_ops has it.
+const afInet = 2
+
+// mappedPrefix is the last word before the address of an IPv4-mapped IPv6
+// address, in network byte order.
+var mappedPrefix = [4]byte{0, 0, 0xff, 0xff}
+
+// program is what the programs are generated from: the maps they write to
+// and what is known before they are loaded.
+type program struct {
+	owners, tuples, recent, events *ebpf.Map
+	scope                          Scope
+	netns                          uint64
+	// image is nil where the kernel's types are not known.
+	image *imageOffsets
+}
+
+// imageOffsets says where the kernel keeps the memory of a process.
+type imageOffsets struct {
+	taskMM, argStart, argEnd, envEnd uint32
+}
+
+// connect generates the program at connect(2) and, with each true, the one at
+// sendmsg(2), which runs for every datagram and therefore leaves at once when
+// it has seen the socket in the same process before. Both return 1: go on.
+//
+// Registers: r6 context, r7 namespace and later the process's memory, r8
+// process and thread id, r9 the announcement.
+func (p *program) connect(each bool) asm.Instructions {
+	prog := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.FnGetNetnsCookie.Call(),
+		asm.Mov.Reg(asm.R7, asm.R0),
+	}
+	if p.scope == ScopeNamespace {
+		prog = append(prog,
+			asm.LoadImm(asm.R1, int64(p.netns), asm.DWord),
+			asm.JNE.Reg(asm.R7, asm.R1, "out"),
+		)
+	}
+	prog = append(prog,
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.FnGetSocketCookie.Call(),
+		asm.StoreMem(asm.RFP, stackCookie, asm.R0, asm.DWord),
+		asm.FnGetCurrentPidTgid.Call(),
+		asm.Mov.Reg(asm.R8, asm.R0),
+	)
+	if each {
+		prog = append(prog, p.leaveIfKnown()...)
+	}
+	prog = append(prog, p.fillOwner()...)
+	if p.image != nil {
+		prog = append(prog, p.fillImage()...)
+	}
+	prog = append(prog,
+		asm.LoadMapPtr(asm.R1, p.owners.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackCookie),
+		asm.Mov.Reg(asm.R3, asm.RFP),
+		asm.Add.Imm(asm.R3, stackOwner),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnMapUpdateElem.Call(),
+	)
+	prog = append(prog, p.leaveIfRecent()...)
+	prog = append(prog, p.announce()...)
+	return append(prog,
+		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
+		asm.Return(),
+	)
+}
+
+// leaveIfKnown ends the program when this process is on record for the
+// socket. The look-up also keeps the record from being pushed out.
+func (p *program) leaveIfKnown() asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMapPtr(asm.R1, p.owners.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackCookie),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "unknown"),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
+		asm.Mov.Reg(asm.R2, asm.R8),
+		asm.RSh.Imm(asm.R2, 32),
+		asm.JEq.Reg(asm.R1, asm.R2, "out"),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("unknown"),
+	}
+}
+
+// fillOwner writes the owner record on the stack, all but the image.
+func (*program) fillOwner() asm.Instructions {
+	return asm.Instructions{
+		asm.StoreMem(asm.RFP, stackOwner+4, asm.R8, asm.Word),
+		asm.Mov.Reg(asm.R1, asm.R8),
+		asm.RSh.Imm(asm.R1, 32),
+		asm.StoreMem(asm.RFP, stackOwner, asm.R1, asm.Word),
+		asm.FnGetCurrentUidGid.Call(),
+		asm.StoreMem(asm.RFP, stackOwner+8, asm.R0, asm.Word),
+		asm.RSh.Imm(asm.R0, 32),
+		asm.StoreMem(asm.RFP, stackOwner+12, asm.R0, asm.Word),
+		asm.StoreMem(asm.RFP, stackOwner+16, asm.R7, asm.DWord),
+		asm.FnGetCurrentCgroupId.Call(),
+		asm.StoreMem(asm.RFP, stackOwner+24, asm.R0, asm.DWord),
+		asm.FnKtimeGetBootNs.Call(),
+		asm.StoreMem(asm.RFP, stackOwner+32, asm.R0, asm.DWord),
+		asm.StoreImm(asm.RFP, stackOwner+40, 0, asm.DWord),
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, stackOwner+48),
+		asm.Mov.Imm(asm.R2, commSize),
+		asm.FnGetCurrentComm.Call(),
+	}
+}
+
+// fillImage puts the process's memory into r7, zero for a thread of the
+// kernel, and the address of its arguments into the record.
+func (p *program) fillImage() asm.Instructions {
+	prog := asm.Instructions{
+		asm.FnGetCurrentTask.Call(),
+		asm.Mov.Reg(asm.R3, asm.R0),
+		asm.Add.Imm(asm.R3, int32(p.image.taskMM)),
+	}
+	prog = append(prog, readKernelWord(stackWord)...)
+	prog = append(prog,
+		asm.LoadMem(asm.R7, asm.RFP, stackWord, asm.DWord),
+		asm.JEq.Imm(asm.R7, 0, "no image"),
+		asm.Mov.Reg(asm.R3, asm.R7),
+		asm.Add.Imm(asm.R3, int32(p.image.argStart)),
+	)
+	prog = append(prog, readKernelWord(stackOwner+40)...)
+	return append(prog, asm.Mov.Imm(asm.R0, 0).WithSymbol("no image"))
+}
+
+// leaveIfRecent ends the program when the process has been announced within
+// announceEvery.
+func (p *program) leaveIfRecent() asm.Instructions {
+	prog := asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.R8),
+		asm.RSh.Imm(asm.R1, 32),
+		asm.StoreMem(asm.RFP, stackRecent, asm.R1, asm.DWord),
+	}
+	for i := int16(0); i < 24; i += 8 { // the image and the thread name
+		prog = append(prog,
+			asm.LoadMem(asm.R1, asm.RFP, stackOwner+40+i, asm.DWord),
+			asm.StoreMem(asm.RFP, stackRecent+8+i, asm.R1, asm.DWord),
+		)
+	}
+	return append(prog,
+		asm.LoadMapPtr(asm.R1, p.recent.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackRecent),
+		asm.FnMapLookupElem.Call(),
+		asm.LoadMem(asm.R1, asm.RFP, stackOwner+32, asm.DWord),
+		asm.StoreMem(asm.RFP, stackTime, asm.R1, asm.DWord),
+		asm.JEq.Imm(asm.R0, 0, "not recent"),
+		asm.LoadMem(asm.R2, asm.R0, 0, asm.DWord),
+		asm.Sub.Reg(asm.R1, asm.R2),
+		asm.JLT.Imm(asm.R1, announceEvery, "out"),
+		asm.LoadMapPtr(asm.R1, p.recent.FD()).WithSymbol("not recent"),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackRecent),
+		asm.Mov.Reg(asm.R3, asm.RFP),
+		asm.Add.Imm(asm.R3, stackTime),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnMapUpdateElem.Call(),
+	)
+}
+
+// announce sends the owner record and, where the image is known, the snapshot
+// to user space. When the ring is full the announcement is lost; the record
+// stays.
+func (p *program) announce() asm.Instructions {
+	prog := asm.Instructions{
+		asm.LoadMapPtr(asm.R1, p.events.FD()),
+		asm.Mov.Imm(asm.R2, announceSize),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnRingbufReserve.Call(),
+		asm.JEq.Imm(asm.R0, 0, "out"),
+		asm.Mov.Reg(asm.R9, asm.R0),
+	}
+	for i := int16(0); i < ownerSize; i += 8 {
+		prog = append(prog,
+			asm.LoadMem(asm.R1, asm.RFP, stackOwner+i, asm.DWord),
+			asm.StoreMem(asm.R9, i, asm.R1, asm.DWord),
+		)
+	}
+	prog = append(prog,
+		asm.StoreImm(asm.R9, announceArgsLen, 0, asm.DWord),
+		asm.StoreImm(asm.R9, announcePath, 0, asm.Byte),
+	)
+	if p.image != nil {
+		prog = append(prog, p.snapshot()...)
+	}
+	return append(prog,
+		asm.Mov.Reg(asm.R1, asm.R9).WithSymbol("submit"),
+		asm.Mov.Imm(asm.R2, 0),
+		asm.FnRingbufSubmit.Call(),
+	)
+}
+
+// snapshot copies the arguments, and the path given to execve(2), which the
+// kernel puts right behind the environment. Neither read can sleep: memory
+// that is not resident leaves zeroes.
+func (p *program) snapshot() asm.Instructions {
+	prog := asm.Instructions{
+		asm.JEq.Imm(asm.R7, 0, "submit"),
+		asm.Mov.Reg(asm.R3, asm.R7),
+		asm.Add.Imm(asm.R3, int32(p.image.argEnd)),
+	}
+	prog = append(prog, readKernelWord(stackWord)...)
+	prog = append(prog,
+		asm.LoadMem(asm.R2, asm.RFP, stackWord, asm.DWord),
+		asm.LoadMem(asm.R3, asm.RFP, stackOwner+40, asm.DWord),
+		asm.Sub.Reg(asm.R2, asm.R3),
+		asm.JLE.Imm(asm.R2, argsMax, "fits"),
+		asm.Mov.Imm(asm.R2, argsMax),
+		asm.StoreMem(asm.R9, announceArgsLen, asm.R2, asm.DWord).WithSymbol("fits"),
+		asm.Mov.Reg(asm.R1, asm.R9),
+		asm.Add.Imm(asm.R1, announceArgs),
+		asm.FnProbeReadUser.Call(),
+
+		asm.Mov.Reg(asm.R3, asm.R7),
+		asm.Add.Imm(asm.R3, int32(p.image.envEnd)),
+	)
+	prog = append(prog, readKernelWord(stackWord)...)
+	return append(prog,
+		asm.LoadMem(asm.R3, asm.RFP, stackWord, asm.DWord),
+		asm.Mov.Reg(asm.R1, asm.R9),
+		asm.Add.Imm(asm.R1, announcePath),
+		asm.Mov.Imm(asm.R2, pathMax),
+		asm.FnProbeReadUserStr.Call(),
+	)
+}
+
+// handshake generates the program that connects a tuple to a cookie when a
+// TCP handshake begins. Registers: r6 context.
+func (p *program) handshake() asm.Instructions {
+	const (
+		stackKey = stackCookie - tupleSize
+		local    = stackKey + 8
+		remote   = stackKey + 24
+	)
+	prog := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMem(asm.R1, asm.R6, opsOp, asm.Word),
+		asm.JNE.Imm(asm.R1, opTCPConnect, "out"),
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.FnGetSocketCookie.Call(),
+		asm.StoreMem(asm.RFP, stackCookie, asm.R0, asm.DWord),
+		asm.LoadMapPtr(asm.R1, p.owners.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackCookie),
+		asm.FnMapLookupElem.Call(),
+		// Not recorded at connect: out of scope, or a socket of the kernel.
+		asm.JEq.Imm(asm.R0, 0, "out"),
+
+		// The scope of the key, see encodeTuple.
+		asm.LoadMem(asm.R1, asm.R0, 16, asm.DWord),
+		asm.LoadImm(asm.R2, int64(p.netns), asm.DWord),
+		asm.JEq.Reg(asm.R1, asm.R2, "own"),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, stackKey, asm.R1, asm.DWord).WithSymbol("own"),
+
+		asm.LoadMem(asm.R1, asm.R6, opsLocalPort, asm.Word),
+		asm.StoreMem(asm.RFP, stackKey+40, asm.R1, asm.Half),
+		// The remote port is the only one in network byte order.
+		asm.LoadMem(asm.R1, asm.R6, opsRemotePort, asm.Word),
+		asm.HostTo(asm.BE, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, stackKey+42, asm.R1, asm.Half),
+		asm.StoreImm(asm.RFP, stackKey+44, 0, asm.Word),
+
+		asm.LoadMem(asm.R1, asm.R6, opsFamily, asm.Word),
+		asm.JEq.Imm(asm.R1, afInet, "ipv4"),
+	}
+	for i := int16(0); i < 16; i += 4 {
+		prog = append(prog,
+			asm.LoadMem(asm.R1, asm.R6, opsLocalIP6+i, asm.Word),
+			asm.StoreMem(asm.RFP, local+i, asm.R1, asm.Word),
+			asm.LoadMem(asm.R1, asm.R6, opsRemoteIP6+i, asm.Word),
+			asm.StoreMem(asm.RFP, remote+i, asm.R1, asm.Word),
+		)
+	}
+	return append(prog,
+		asm.Ja.Label("record"),
+		asm.StoreImm(asm.RFP, local, 0, asm.DWord).WithSymbol("ipv4"),
+		asm.StoreImm(asm.RFP, remote, 0, asm.DWord),
+		asm.Mov.Imm32(asm.R1, nativeWord(mappedPrefix)),
+		asm.StoreMem(asm.RFP, local+8, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, remote+8, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R6, opsLocalIP4, asm.Word),
+		asm.StoreMem(asm.RFP, local+12, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R6, opsRemoteIP4, asm.Word),
+		asm.StoreMem(asm.RFP, remote+12, asm.R1, asm.Word),
+
+		asm.LoadMapPtr(asm.R1, p.tuples.FD()).WithSymbol("record"),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, stackKey),
+		asm.Mov.Reg(asm.R3, asm.RFP),
+		asm.Add.Imm(asm.R3, stackCookie),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnMapUpdateElem.Call(),
+		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
+		asm.Return(),
+	)
+}
+
+// readKernelWord reads the word of the kernel's memory at r3 into the stack.
+func readKernelWord(to int32) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, to),
+		asm.Mov.Imm(asm.R2, 8),
+		asm.FnProbeReadKernel.Call(),
+	}
+}
+
+func nativeWord(b [4]byte) int32 { return int32(binary.NativeEndian.Uint32(b[:])) }
