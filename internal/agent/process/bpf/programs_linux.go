@@ -148,7 +148,8 @@ func (*program) fillOwner() asm.Instructions {
 		asm.StoreMem(asm.RFP, stackOwner+24, asm.R0, asm.DWord),
 		asm.FnKtimeGetBootNs.Call(),
 		asm.StoreMem(asm.RFP, stackOwner+32, asm.R0, asm.DWord),
-		asm.StoreImm(asm.RFP, stackOwner+40, 0, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, stackOwner+40, asm.R1, asm.DWord),
 		asm.Mov.Reg(asm.R1, asm.RFP),
 		asm.Add.Imm(asm.R1, stackOwner+48),
 		asm.Mov.Imm(asm.R2, commSize),
@@ -229,7 +230,8 @@ func (p *program) announce() asm.Instructions {
 		)
 	}
 	prog = append(prog,
-		asm.StoreImm(asm.R9, announceArgsLen, 0, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.R9, announceArgsLen, asm.R1, asm.DWord),
 		asm.StoreImm(asm.R9, announcePath, 0, asm.Byte),
 	)
 	if p.image != nil {
@@ -326,8 +328,9 @@ func (p *program) handshake() asm.Instructions {
 	}
 	return append(prog,
 		asm.Ja.Label("record"),
-		asm.StoreImm(asm.RFP, local, 0, asm.DWord).WithSymbol("ipv4"),
-		asm.StoreImm(asm.RFP, remote, 0, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0).WithSymbol("ipv4"),
+		asm.StoreMem(asm.RFP, local, asm.R1, asm.DWord),
+		asm.StoreMem(asm.RFP, remote, asm.R1, asm.DWord),
 		asm.Mov.Imm32(asm.R1, nativeWord(mappedPrefix)),
 		asm.StoreMem(asm.RFP, local+8, asm.R1, asm.Word),
 		asm.StoreMem(asm.RFP, remote+8, asm.R1, asm.Word),

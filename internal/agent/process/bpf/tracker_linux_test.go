@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -61,6 +62,28 @@ func openTracker(t *testing.T, scope Scope) (*Tracker, <-chan Announcement) {
 		}
 	})
 	return tr, heard
+}
+
+// copySelf copies the test binary to where every user can start it.
+func copySelf(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/tmp", "idt-helper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err = os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "helper")
+	if err = os.WriteFile(path, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func awaitPID(t *testing.T, heard <-chan Announcement, pid int) Announcement {
@@ -211,10 +234,7 @@ func checkSelf(t *testing.T, tr *Tracker, got Connect) {
 
 func TestTrackerAnnouncesProcessThatIsGoneAtOnce(t *testing.T) {
 	tr, heard := openTracker(t, ScopeNamespace)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	exe := copySelf(t)
 	ln := listen(t, "tcp4", "127.0.0.1:0")
 	cmd := exec.Command(exe, "some", "words")
 	cmd.Env = []string{helperEnv + "=tcp4 " + ln.Addr().String()}
