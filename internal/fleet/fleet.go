@@ -68,6 +68,8 @@ type Device struct {
 	// Desired is the digest of the bundle that the device ought to enforce;
 	// it is up to date when Applied.Digest is the same.
 	Desired string `json:"desired_digest,omitempty"`
+	// Version counts the changes that were made to the name and the labels.
+	Version uint64 `json:"version"`
 }
 
 // Applied is an agent's acknowledgement: what it enforces, with the kernel's
@@ -90,6 +92,7 @@ type Group struct {
 	Description string            `json:"description,omitempty"`
 	Members     []DeviceID        `json:"members,omitempty"`
 	Match       map[string]string `json:"match_labels,omitempty"`
+	Version     uint64            `json:"version"`
 	CreatedAt   time.Time         `json:"created_at"`
 }
 

@@ -1,0 +1,4 @@
+package store
+
+// Store is the database of a server.
+type Store struct{}
