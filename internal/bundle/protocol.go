@@ -21,8 +21,8 @@ const (
 	PathEnroll = PathPrefix + "/enroll"
 	// PathRenew: POST RenewRequest, answered with RenewResponse.
 	PathRenew = PathPrefix + "/renew"
-	// PathStream: GET, answered with one Message a line for as long as both
-	// sides are there.
+	// PathStream: GET with HeaderFacts, answered with one Message a line for
+	// as long as both sides are there.
 	PathStream = PathPrefix + "/stream"
 	// PathBundle: GET with the query parameters "version" and "digest" of
 	// the bundle in force (absent for none), answered with an Envelope, or
@@ -41,6 +41,10 @@ const (
 
 // HeaderIdempotencyKey carries the ULID of a batch of events.
 const HeaderIdempotencyKey = "Idempotency-Key"
+
+// HeaderFacts carries the agent's Facts, in JSON, on PathStream, so that the
+// server learns of upgrades. It may be missing.
+const HeaderFacts = "Interdict-Facts"
 
 // MaxEventBatch bounds a batch of events: its number of events.
 const MaxEventBatch = 1000
