@@ -1,0 +1,116 @@
+package indicator
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"interdict/internal/fault"
+)
+
+// MaxDescription bounds an indicator's description in bytes.
+const MaxDescription = 1024
+
+// Types returns all types.
+func Types() []Type {
+	return []Type{TypeDomain, TypeURL, TypeIP, TypeCIDR, TypeCertificate, TypeFileSHA256}
+}
+
+// Actions returns all actions in the order of precedence.
+func Actions() []Action {
+	return []Action{ActionAllow, ActionWarn, ActionBlock, ActionAudit}
+}
+
+// Severities returns all severities, the least first.
+func Severities() []Severity {
+	return []Severity{SeverityInformational, SeverityLow, SeverityMedium, SeverityHigh}
+}
+
+// Sources returns all sources in the order of precedence.
+func Sources() []Source {
+	return []Source{SourceCustom, SourceFeed, SourceCatalog}
+}
+
+// Valid reports whether t is one of [Types].
+func (t Type) Valid() bool { return slices.Contains(Types(), t) }
+
+// Network reports whether indicators of the type are matched against
+// connections. The others may be stored, and say nothing about a connection.
+func (t Type) Network() bool {
+	switch t {
+	case TypeDomain, TypeURL, TypeIP, TypeCIDR:
+		return true
+	default:
+		return false
+	}
+}
+
+// Valid reports whether a is one of [Actions].
+func (a Action) Valid() bool { return slices.Contains(Actions(), a) }
+
+// Valid reports whether s is one of [Severities].
+func (s Severity) Valid() bool { return slices.Contains(Severities(), s) }
+
+// Valid reports whether s is one of [Sources].
+func (s Source) Valid() bool { return slices.Contains(Sources(), s) }
+
+// Validate returns i with its value in canonical form, and everything that is
+// wrong with it: the fields are called as in its JSON. The severity may be
+// empty. Whether the value is protected is for [Protected.Check] to say.
+func Validate(i Indicator, now time.Time) (Indicator, fault.Fields) {
+	var faults fault.Fields
+	if !i.Type.Valid() {
+		faults.Add("type", "must be one of %s", list(Types()))
+	} else if value, err := Parse(i.Type, i.Value); err != nil {
+		faults.Add("value", "%s", ruleOf(err))
+	} else {
+		i.Value = value
+	}
+	if !i.Action.Valid() {
+		faults.Add("action", "must be one of %s", list(Actions()))
+	}
+	if i.Severity != "" && !i.Severity.Valid() {
+		faults.Add("severity", "must be one of %s", list(Severities()))
+	}
+	if !i.Source.Valid() {
+		faults.Add("source", "must be one of %s", list(Sources()))
+	}
+	if i.Expired(now) {
+		faults.Add("expires_at", "must be in the future")
+	}
+	checkDescription(&faults, i.Description)
+	checkScope(&faults, i.Scope)
+	return i, faults
+}
+
+func ruleOf(err error) string {
+	var v *ValueError
+	if errors.As(err, &v) {
+		return v.Rule
+	}
+	return err.Error()
+}
+
+func checkDescription(faults *fault.Fields, text string) {
+	if len(text) > MaxDescription {
+		faults.Add("description", "must not be longer than %d bytes", MaxDescription)
+	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 && r != '\n' && r != '\t' || r == 0x7f }) {
+		faults.Add("description", "must not have control characters")
+	}
+}
+
+func checkScope(faults *fault.Fields, s Scope) {
+	if slices.Contains(s.Include, "") {
+		faults.Add("scope.include_groups", "must not have an empty group")
+	}
+	if slices.Contains(s.Exclude, "") {
+		faults.Add("scope.exclude_groups", "must not have an empty group")
+	}
+	for _, g := range s.Include {
+		if slices.Contains(s.Exclude, g) {
+			faults.Add("scope.exclude_groups", "must not have group %q, which is also included", g)
+		}
+	}
+}
