@@ -121,7 +121,7 @@ func writeWant(t *testing.T, file string, archive *txtar.Archive, want string) {
 		}
 	}
 	archive.Files = append(files, txtar.File{Name: "want", Data: []byte(want)})
-	if err := os.WriteFile(file, txtar.Format(archive), 0o600); err != nil {
+	if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
