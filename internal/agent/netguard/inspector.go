@@ -1,0 +1,371 @@
+package netguard
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"interdict/internal/agent/sniff"
+	"interdict/internal/agent/verdict"
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+)
+
+// InspectorConfig is what an Inspector needs.
+type InspectorConfig struct {
+	// Now is the clock. Required.
+	Now func() time.Time
+	// Report takes what is worth an event. It must not block and must see
+	// to it that Observation.Done is called. Required.
+	Report func(Observation)
+	// Owner names the process behind a local flow. It is asked when an
+	// answer of a name server is learned and when a connection without a
+	// name goes to an address that several names share, in both cases under
+	// OwnerTimeout. Optional: without it names are learned for nobody in
+	// particular.
+	Owner func(ctx context.Context, f Flow) (pid int, ok bool)
+}
+
+// OwnerTimeout bounds how long a packet waits for Owner.
+const OwnerTimeout = 2 * time.Millisecond
+
+// waiting bounds the packets that wait for Owner at the same time. Further
+// ones do without.
+const waiting = 64
+
+// Observation is something an Inspector decided that is worth an event.
+type Observation struct {
+	Time     time.Time
+	Decision verdict.Decision
+	// Flow is the connection in its first packet's direction; for an answer
+	// of a name server, the query's.
+	Flow        Flow
+	Destination event.Destination
+	Evidence    event.Evidence
+	// UID owns the sending socket; HasUID tells whether it is known.
+	UID    uint32
+	HasUID bool
+	// Cut is true when the connection was already open.
+	Cut bool
+	// Done must be called once, from any goroutine, when the owner of Flow
+	// has been looked up: until then the connection waits, since a program
+	// that is refused may be gone a millisecond later.
+	Done func()
+}
+
+// Stats are an Inspector's counters since it was made.
+type Stats struct {
+	// Named and Nameless count connections that were decided.
+	Named, Nameless uint64
+	// Refused and Audited count decisions on connections and on answers.
+	Refused, Audited uint64
+	// Malformed counts packets that could not be read and were passed on.
+	Malformed uint64
+	// GaveUp counts connections for which a bound was reached before a name.
+	GaveUp uint64
+	// Answers counts answers of name servers; Rewritten those that were
+	// changed, Unwritable those that ought to have been and could not.
+	Answers, Rewritten, Unwritable uint64
+	// Live and Undecided are the connections being remembered now.
+	Live, Undecided int
+}
+
+// Inspector is the Handler that judges: it reads names out of packets, asks
+// the ruleset, and remembers which live connection has which name, so that a
+// new ruleset can end what it refuses.
+//
+// Nothing is held back to wait for more: a segment that does not complete a
+// name is passed on at once, since no server can answer half a ClientHello.
+// What waits is only a connection that is about to be refused or reported,
+// for as long as its owner is looked up.
+type Inspector struct {
+	cfg InspectorConfig
+
+	// mu guards rules, flows and names. A decision and the record of its
+	// flow are made under one lock, so that SetRuleset misses none.
+	mu    sync.Mutex
+	rules *verdict.Ruleset
+	flows *flowTable
+	names *learnedNames
+
+	slots   chan struct{}
+	pending sync.WaitGroup
+
+	named, nameless, refused, audited, malformed, gaveUp atomic.Uint64
+	answers, rewritten, unwritable                       atomic.Uint64
+}
+
+var _ Handler = (*Inspector)(nil)
+
+// NewInspector returns an Inspector that lets everything pass until it is
+// given a ruleset.
+func NewInspector(cfg InspectorConfig) (*Inspector, error) {
+	if cfg.Now == nil || cfg.Report == nil {
+		return nil, errors.New("making an inspector: Now and Report are required")
+	}
+	return &Inspector{
+		cfg: cfg, flows: newFlowTable(), names: newLearnedNames(), slots: make(chan struct{}, waiting),
+	}, nil
+}
+
+// SetRuleset makes rs the judge of all that follows, and returns the live
+// connections that it refuses, for the caller to cut and to report. Their
+// Done does nothing.
+func (in *Inspector) SetRuleset(rs *verdict.Ruleset) []Observation {
+	now := in.cfg.Now()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.rules = rs
+	var cut []Observation
+	for f, s := range in.flows.live {
+		d := rs.Decide(s, now)
+		if !d.Refuses() {
+			continue
+		}
+		in.flows.forget(f)
+		in.refused.Add(1)
+		cut = append(cut, Observation{
+			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
+			Evidence: s.Evidence, Cut: true, Done: func() {},
+		})
+	}
+	return cut
+}
+
+// Forget drops what is known of a connection that has ended.
+func (in *Inspector) Forget(f Flow) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.flows.forget(f)
+}
+
+// Stats returns the counters.
+func (in *Inspector) Stats() Stats {
+	in.mu.Lock()
+	live, undecided := len(in.flows.live), len(in.flows.undecided)
+	in.mu.Unlock()
+	return Stats{
+		Named: in.named.Load(), Nameless: in.nameless.Load(), Refused: in.refused.Load(), Audited: in.audited.Load(),
+		Malformed: in.malformed.Load(), GaveUp: in.gaveUp.Load(), Answers: in.answers.Load(),
+		Rewritten: in.rewritten.Load(), Unwritable: in.unwritable.Load(), Live: live, Undecided: undecided,
+	}
+}
+
+// Wait returns when no packet is waiting for its owner any more. Handle must
+// not be called meanwhile.
+func (in *Inspector) Wait() { in.pending.Wait() }
+
+// Handle judges one packet. See Handler.
+func (in *Inspector) Handle(p Packet, answer func(Verdict)) {
+	pkt, err := sniff.ParsePacket(p.Data)
+	if err != nil {
+		// A packet we cannot read is no reason to break a connection.
+		in.malformed.Add(1)
+		answer(Verdict{Decision: Pass})
+		return
+	}
+	switch p.Queue {
+	case QueueFlow:
+		in.handleFlow(p, pkt, answer)
+	case QueueDNS:
+		in.handleDNS(p, pkt, answer)
+	case QueueAddress:
+		in.handleAddress(p, pkt, answer)
+	default:
+		answer(Verdict{Decision: Pass})
+	}
+}
+
+// outcome is what becomes of a packet: its verdict, and the observation it has
+// to wait for, if any.
+type outcome struct {
+	verdict  Verdict
+	observed *Observation
+}
+
+func decided(d Decision) outcome { return outcome{verdict: Verdict{Decision: d}} }
+
+// settle answers with an outcome. It is called without mu.
+func (in *Inspector) settle(o outcome, answer func(Verdict)) {
+	if o.observed == nil {
+		answer(o.verdict)
+		return
+	}
+	var once sync.Once
+	o.observed.Done = func() { once.Do(func() { answer(o.verdict) }) }
+	in.cfg.Report(*o.observed)
+}
+
+// handleFlow reads on in a connection that is not decided yet.
+func (in *Inspector) handleFlow(p Packet, pkt sniff.Packet, answer func(Verdict)) {
+	f := Flow{Protocol: pkt.Protocol, Source: pkt.Source, Dest: pkt.Dest}
+	in.mu.Lock()
+	o, names, s := in.judgeFlow(p, f, pkt)
+	in.mu.Unlock()
+	if names == nil {
+		in.settle(o, answer)
+		return
+	}
+	in.withOwner(f, func(pid int) {
+		if name, ok := nameFor(pid, names); ok {
+			s.Host, s.Evidence = name, event.EvidenceDNS
+		}
+		in.mu.Lock()
+		o := in.decide(p, f, s)
+		in.mu.Unlock()
+		in.settle(o, answer)
+	})
+}
+
+// judgeFlow returns the outcome of a packet; or, when that depends on who
+// sends it, the names to choose from and the subject without its name. The
+// caller holds mu.
+func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []learnedName, verdict.Subject) {
+	if in.rules == nil {
+		return decided(Pass), nil, verdict.Subject{}
+	}
+	now := in.cfg.Now()
+	finding := in.flows.read(f, pkt, now)
+	switch {
+	case finding.State == sniff.Undecided:
+		return decided(Pass), nil, verdict.Subject{}
+	case finding.State == sniff.Named:
+		in.named.Add(1)
+		return in.decide(p, f, subjectOf(f, finding)), nil, verdict.Subject{}
+	case finding.Reason == sniff.ReasonLimit:
+		in.gaveUp.Add(1)
+		if in.rules.FailMode() == fleet.FailClosed {
+			return decided(Refuse), nil, verdict.Subject{}
+		}
+	default:
+		in.nameless.Add(1)
+	}
+	s := subjectOf(f, finding)
+	s.Host, s.Path, s.Evidence = "", "", event.EvidenceIP
+	names := in.names.at(s.Addr, now)
+	if in.anyMatters(names, s, now) {
+		return outcome{}, names, s
+	}
+	if name, ok := nameFor(0, names); ok {
+		s.Host, s.Evidence = name, event.EvidenceDNS
+	}
+	return in.decide(p, f, s), nil, s
+}
+
+// decide asks the ruleset about a connection and remembers it when it may go
+// on. The caller holds mu.
+func (in *Inspector) decide(p Packet, f Flow, s verdict.Subject) outcome {
+	now := in.cfg.Now()
+	d := in.rules.Decide(s, now)
+	o := decided(Accept)
+	if d.Refuses() {
+		o = decided(Refuse)
+	} else {
+		in.flows.accept(f, s)
+	}
+	if in.counts(d) && !reportedAtFirstPacket(d) {
+		o.observed = &Observation{
+			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
+			Evidence: s.Evidence, UID: p.UID, HasUID: p.HasUID,
+		}
+	}
+	return o
+}
+
+// counts counts a decision and tells whether it is worth an event: an allow
+// leaves none.
+func (in *Inspector) counts(d verdict.Decision) bool {
+	switch {
+	case !d.Reports():
+		return false
+	case d.Refuses():
+		in.refused.Add(1)
+	default:
+		in.audited.Add(1)
+	}
+	return true
+}
+
+// reportedAtFirstPacket tells whether an address decided, which was reported
+// when the connection's first packet was seen, see handleAddress.
+func reportedAtFirstPacket(d verdict.Decision) bool {
+	return !d.Refuses() && (d.Indicator.Type == indicator.TypeIP || d.Indicator.Type == indicator.TypeCIDR)
+}
+
+// handleAddress reports the first packet of a connection to an address that
+// is refused or watched. The kernel decides about it.
+func (in *Inspector) handleAddress(p Packet, pkt sniff.Packet, answer func(Verdict)) {
+	f := Flow{Protocol: pkt.Protocol, Source: pkt.Source, Dest: pkt.Dest}
+	s := verdict.Subject{Addr: pkt.Dest.Addr(), Port: pkt.Dest.Port(), Evidence: event.EvidenceIP}
+	o := decided(Pass)
+	in.mu.Lock()
+	if in.rules != nil {
+		now := in.cfg.Now()
+		if d := in.rules.Decide(s, now); in.counts(d) {
+			o.observed = &Observation{
+				Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
+				Evidence: s.Evidence, UID: p.UID, HasUID: p.HasUID,
+			}
+		}
+	}
+	in.mu.Unlock()
+	in.settle(o, answer)
+}
+
+// withOwner calls then with the process behind f, 0 for an unknown one: at
+// once where it cannot be asked, and from a goroutine of its own where it
+// can. It is called without mu.
+func (in *Inspector) withOwner(f Flow, then func(pid int)) {
+	if in.cfg.Owner == nil {
+		then(0)
+		return
+	}
+	select {
+	case in.slots <- struct{}{}:
+	default:
+		then(0)
+		return
+	}
+	in.pending.Go(func() {
+		defer func() { <-in.slots }()
+		ctx, cancel := context.WithTimeout(context.Background(), OwnerTimeout)
+		defer cancel()
+		pid, ok := in.cfg.Owner(ctx, f)
+		if !ok {
+			pid = 0
+		}
+		then(pid)
+	})
+}
+
+// subjectOf is what the ruleset is asked about a connection whose bytes say
+// where it goes. Through a proxy that is not where its packets go.
+func subjectOf(f Flow, finding sniff.Finding) verdict.Subject {
+	s := verdict.Subject{
+		Host: finding.Host, Path: finding.Path, Addr: f.Dest.Addr().Unmap(), Port: f.Dest.Port(), Evidence: finding.Evidence,
+	}
+	if finding.Addr.IsValid() || finding.Evidence == event.EvidenceHTTPConnect || finding.Evidence == event.EvidenceSOCKS5 {
+		s.Addr = finding.Addr
+	}
+	if finding.Port != 0 {
+		s.Port = finding.Port
+	}
+	return s
+}
+
+func destinationOf(f Flow, s verdict.Subject) event.Destination {
+	d := event.Destination{Host: s.Host, IP: s.Addr, Port: s.Port, Protocol: "tcp"}
+	if f.Protocol == sniff.ProtocolUDP {
+		d.Protocol = "udp"
+		if s.Evidence == event.EvidenceQUICSNI {
+			d.Protocol = "quic"
+		}
+	}
+	if s.Path != "" && s.Host != "" {
+		d.URL = "http://" + s.Host + s.Path
+	}
+	return d
+}
