@@ -34,7 +34,8 @@ type span struct{ from, to int }
 func (s *stream) inOrder() []byte { return s.buf[:s.next] }
 
 // add copies data to offset off, which may be negative for bytes from before
-// the start: they are ignored. It reports whether the bounds allow it.
+// the start: they are ignored. It reports whether the bounds allow it; of
+// bytes that cross MaxHeld those before it are kept.
 func (s *stream) add(off int, data []byte) bool {
 	if known := s.next - off; known > 0 {
 		if known >= len(data) {
@@ -42,10 +43,15 @@ func (s *stream) add(off int, data []byte) bool {
 		}
 		off, data = s.next, data[known:]
 	}
-	end := off + len(data)
-	if end > MaxHeld || len(data) > MaxHeld {
+	switch {
+	case len(data) == 0:
+		return true
+	case off > MaxHeld:
 		return false
 	}
+	fits := len(data) <= MaxHeld-off
+	data = data[:min(len(data), MaxHeld-off)]
+	end := off + len(data)
 	if end > len(s.buf) {
 		s.buf = slices.Grow(s.buf, end-len(s.buf))[:end]
 	}
@@ -53,10 +59,10 @@ func (s *stream) add(off int, data []byte) bool {
 	if off == s.next {
 		s.next = end
 		s.close()
-		return true
+		return fits
 	}
 	s.insert(span{off, end})
-	return len(s.ahead) <= maxGaps
+	return fits && len(s.ahead) <= maxGaps
 }
 
 // close moves next over the spans that it has reached.

@@ -52,7 +52,7 @@ func (t *TCP) Add(seq uint32, payload []byte) Finding {
 	first := !t.begun
 	if first {
 		t.base, t.begun = seq, true
-		t.advance(payload)
+		t.advance(payload[:min(len(payload), MaxHeld)])
 		if t.found.State != Undecided {
 			return t.found
 		}
@@ -60,11 +60,11 @@ func (t *TCP) Add(seq uint32, payload []byte) Finding {
 	// The difference of sequence numbers is taken modulo 2^32 and read as
 	// signed (RFC 9293, section 3.4).
 	fits := t.in.add(int(int32(seq-t.base)), payload)
-	switch {
-	case !fits:
-		t.giveUp()
-	case !first:
+	if !first {
 		t.advance(t.in.inOrder())
+	}
+	if !fits && t.found.State == Undecided {
+		t.giveUp()
 	}
 	if t.found.State != Undecided {
 		t.in, t.tls = stream{}, tlsReader{}
