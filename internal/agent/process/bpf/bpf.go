@@ -1,13 +1,14 @@
 // Package bpf decides who opened a socket, by asking the kernel to write it
 // down at the moment it happens.
 //
-// Five small programs at the root of the cgroup tree do that. Those at
+// Six small programs at the root of the cgroup tree do that. Those at
 // connect(2) and at sendmsg(2) on an unconnected UDP socket run in the
 // context of the calling process and record it under the socket's cookie.
-// One at the start of a TCP handshake, when the local address is known,
-// records which 4-tuple belongs to which cookie. Both records outlive the
-// socket and the process, until newer ones push them out, so that a program
-// that is refused and gone within a millisecond can still be named.
+// One at the start of a TCP handshake, when the local address is known, and
+// one at the end of a UDP socket, when it can no longer be asked, record
+// which addresses belong to which cookie. Both records outlive the socket and
+// the process, until newer ones push them out, so that a program that is
+// refused and gone within a millisecond can still be named.
 //
 // The first connection of a process is also announced to user space, with a
 // snapshot of its command line and of the path it was started by. Whoever
@@ -23,14 +24,21 @@
 //
 // The programs are written with an assembler instead of C, so that neither
 // building nor testing needs a C compiler. They need Linux 5.14. Where the
-// kernel publishes its type information (BTF), they also tell apart the
-// programs which one process runs one after another by execve(2).
+// kernel publishes its type information (BTF), they also remember closed UDP
+// sockets, take the snapshots, and tell apart the programs which one process
+// runs one after another by execve(2).
 package bpf
 
 import (
 	"errors"
 	"net/netip"
 	"time"
+)
+
+// IP protocol numbers.
+const (
+	protocolTCP = 6
+	protocolUDP = 17
 )
 
 // ErrNotFound says that the kernel has no record of a socket or tuple.
@@ -92,7 +100,11 @@ type Announcement struct {
 	Args []byte
 }
 
-// Tuple names a TCP connection as its own network namespace sees it.
+// Tuple names a socket by its ends, as its own network namespace sees them.
 type Tuple struct {
+	// Protocol is the IP protocol number: 6 for TCP, 17 for UDP.
+	Protocol uint8
+	// Local and Remote are as the socket has them: those of an unconnected
+	// UDP socket are unspecified.
 	Local, Remote netip.AddrPort
 }

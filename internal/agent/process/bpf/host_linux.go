@@ -80,38 +80,44 @@ func mountCgroup() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "cgroup2"), nil
 }
 
-// findImageOffsets asks the kernel's type information where it keeps the
-// memory of a process.
-func findImageOffsets() (*imageOffsets, error) {
+// findOffsets asks the kernel's type information where it keeps the memory of
+// a process and the ends of a socket.
+func findOffsets() (*imageOffsets, *sockOffsets, error) {
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
-		return nil, fmt.Errorf("reading the kernel's types: %w", err)
+		return nil, nil, fmt.Errorf("reading the kernel's types: %w", err)
 	}
-	var task, mm *btf.Struct
-	if err = spec.TypeByName("task_struct", &task); err != nil {
-		return nil, fmt.Errorf("reading the kernel's types: %w", err)
-	}
-	if err = spec.TypeByName("mm_struct", &mm); err != nil {
-		return nil, fmt.Errorf("reading the kernel's types: %w", err)
-	}
-	var o imageOffsets
+	var (
+		image imageOffsets
+		sock  sockOffsets
+	)
 	for _, m := range []struct {
-		in   *btf.Struct
-		name string
-		to   *uint32
+		in, name string
+		to       *uint32
 	}{
-		{task, "mm", &o.taskMM},
-		{mm, "arg_start", &o.argStart},
-		{mm, "arg_end", &o.argEnd},
-		{mm, "env_end", &o.envEnd},
+		{"task_struct", "mm", &image.taskMM},
+		{"mm_struct", "arg_start", &image.argStart},
+		{"mm_struct", "arg_end", &image.argEnd},
+		{"mm_struct", "env_end", &image.envEnd},
+		// The first member of struct sock.
+		{"sock_common", "skc_rcv_saddr", &sock.local4},
+		{"sock_common", "skc_daddr", &sock.remote4},
+		{"sock_common", "skc_v6_rcv_saddr", &sock.local6},
+		{"sock_common", "skc_v6_daddr", &sock.remote6},
+		{"sock_common", "skc_num", &sock.localPort},
+		{"sock_common", "skc_dport", &sock.remotePort},
 	} {
-		offset, ok := memberOffset(m.in, m.name)
+		var in *btf.Struct
+		if err = spec.TypeByName(m.in, &in); err != nil {
+			return nil, nil, fmt.Errorf("reading the kernel's types: %w", err)
+		}
+		offset, ok := memberOffset(in, m.name)
 		if !ok {
-			return nil, fmt.Errorf("reading the kernel's types: %s has no %s", m.in.Name, m.name)
+			return nil, nil, fmt.Errorf("reading the kernel's types: %s has no %s", m.in, m.name)
 		}
 		*m.to = offset
 	}
-	return &o, nil
+	return &image, &sock, nil
 }
 
 // memberOffset finds a member by name, in bytes, also inside members without

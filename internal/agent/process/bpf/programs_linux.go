@@ -44,7 +44,13 @@ const (
 	opsLocalPort  = 68
 )
 
-// afInet is AF_INET, as struct bpf_sock_ops has it.
+// Offsets in struct bpf_sock (linux/bpf.h).
+const (
+	sockFamily   = 4
+	sockProtocol = 12
+)
+
+// afInet is AF_INET, as these structures have it.
 const afInet = 2
 
 // mappedPrefix is the last word before the address of an IPv4-mapped IPv6
@@ -57,13 +63,19 @@ type program struct {
 	owners, tuples, recent, events *ebpf.Map
 	scope                          Scope
 	netns                          uint64
-	// image is nil where the kernel's types are not known.
+	// image and sock are nil where the kernel's types are not known.
 	image *imageOffsets
+	sock  *sockOffsets
 }
 
 // imageOffsets says where the kernel keeps the memory of a process.
 type imageOffsets struct {
 	taskMM, argStart, argEnd, envEnd uint32
+}
+
+// sockOffsets says where the kernel keeps the ends of a socket.
+type sockOffsets struct {
+	local4, remote4, local6, remote6, localPort, remotePort uint32
 }
 
 // connect generates the program at connect(2) and, with each true, the one at
@@ -278,18 +290,87 @@ func (p *program) snapshot() asm.Instructions {
 	)
 }
 
+// Where the programs that record tuples keep the key on their stack.
+const (
+	stackKey    = stackCookie - tupleSize
+	stackLocal  = stackKey + 8
+	stackRemote = stackKey + 24
+	stackPorts  = stackKey + 40
+)
+
 // handshake generates the program that connects a tuple to a cookie when a
-// TCP handshake begins. Registers: r6 context.
+// TCP handshake begins. It returns 1: go on. Registers: r6 context.
 func (p *program) handshake() asm.Instructions {
-	const (
-		stackKey = stackCookie - tupleSize
-		local    = stackKey + 8
-		remote   = stackKey + 24
-	)
 	prog := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.LoadMem(asm.R1, asm.R6, opsOp, asm.Word),
 		asm.JNE.Imm(asm.R1, opTCPConnect, "out"),
+	}
+	prog = append(prog, p.beginKey(protocolTCP)...)
+	prog = append(prog,
+		asm.LoadMem(asm.R1, asm.R6, opsLocalPort, asm.Word),
+		asm.StoreMem(asm.RFP, stackPorts, asm.R1, asm.Half),
+		// The remote port is the only one in network byte order.
+		asm.LoadMem(asm.R1, asm.R6, opsRemotePort, asm.Word),
+		asm.HostTo(asm.BE, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, stackPorts+2, asm.R1, asm.Half),
+
+		asm.LoadMem(asm.R1, asm.R6, opsFamily, asm.Word),
+		asm.JEq.Imm(asm.R1, afInet, "ipv4"),
+	)
+	for i := int16(0); i < 16; i += 4 {
+		prog = append(prog,
+			asm.LoadMem(asm.R1, asm.R6, opsLocalIP6+i, asm.Word),
+			asm.StoreMem(asm.RFP, stackLocal+i, asm.R1, asm.Word),
+			asm.LoadMem(asm.R1, asm.R6, opsRemoteIP6+i, asm.Word),
+			asm.StoreMem(asm.RFP, stackRemote+i, asm.R1, asm.Word),
+		)
+	}
+	prog = append(prog, asm.Ja.Label("record"))
+	prog = append(prog, mappedKey("ipv4")...)
+	prog = append(prog,
+		asm.LoadMem(asm.R1, asm.R6, opsLocalIP4, asm.Word),
+		asm.StoreMem(asm.RFP, stackLocal+12, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R6, opsRemoteIP4, asm.Word),
+		asm.StoreMem(asm.RFP, stackRemote+12, asm.R1, asm.Word),
+	)
+	return append(prog, p.recordKey()...)
+}
+
+// release generates the program that connects a tuple to a cookie when a UDP
+// socket is closed: while it was open it could be asked, from now on the
+// tuple has to do. It returns 1: go on. Registers: r6 context, which is the
+// kernel's struct sock, r7 address family.
+func (p *program) release() asm.Instructions {
+	prog := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.LoadMem(asm.R1, asm.R6, sockProtocol, asm.Word),
+		asm.JNE.Imm(asm.R1, protocolUDP, "out"),
+		asm.LoadMem(asm.R7, asm.R6, sockFamily, asm.Word),
+	}
+	prog = append(prog, p.beginKey(protocolUDP)...)
+	prog = append(prog, readSock(stackPorts, p.sock.localPort, 2)...)
+	prog = append(prog, readSock(stackPorts+2, p.sock.remotePort, 2)...)
+	prog = append(prog,
+		asm.LoadMem(asm.R1, asm.RFP, stackPorts+2, asm.Half),
+		asm.HostTo(asm.BE, asm.R1, asm.Half),
+		asm.StoreMem(asm.RFP, stackPorts+2, asm.R1, asm.Half),
+		asm.JEq.Imm(asm.R7, afInet, "ipv4"),
+	)
+	prog = append(prog, readSock(stackLocal, p.sock.local6, 16)...)
+	prog = append(prog, readSock(stackRemote, p.sock.remote6, 16)...)
+	prog = append(prog, asm.Ja.Label("record"))
+	prog = append(prog, mappedKey("ipv4")...)
+	prog = append(prog, readSock(stackLocal+12, p.sock.local4, 4)...)
+	prog = append(prog, readSock(stackRemote+12, p.sock.remote4, 4)...)
+	return append(prog, p.recordKey()...)
+}
+
+// beginKey puts the socket's cookie on the stack, leaves if it is not on
+// record (out of scope, or a socket of the kernel), and fills in the key's
+// scope, as encodeTuple says, and protocol.
+func (p *program) beginKey(protocol int64) asm.Instructions {
+	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, asm.R6),
 		asm.FnGetSocketCookie.Call(),
 		asm.StoreMem(asm.RFP, stackCookie, asm.R0, asm.DWord),
@@ -297,48 +378,32 @@ func (p *program) handshake() asm.Instructions {
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, stackCookie),
 		asm.FnMapLookupElem.Call(),
-		// Not recorded at connect: out of scope, or a socket of the kernel.
 		asm.JEq.Imm(asm.R0, 0, "out"),
 
-		// The scope of the key, see encodeTuple.
 		asm.LoadMem(asm.R1, asm.R0, 16, asm.DWord),
 		asm.LoadImm(asm.R2, int64(p.netns), asm.DWord),
 		asm.JEq.Reg(asm.R1, asm.R2, "own"),
 		asm.Mov.Imm(asm.R1, 0),
 		asm.StoreMem(asm.RFP, stackKey, asm.R1, asm.DWord).WithSymbol("own"),
-
-		asm.LoadMem(asm.R1, asm.R6, opsLocalPort, asm.Word),
-		asm.StoreMem(asm.RFP, stackKey+40, asm.R1, asm.Half),
-		// The remote port is the only one in network byte order.
-		asm.LoadMem(asm.R1, asm.R6, opsRemotePort, asm.Word),
-		asm.HostTo(asm.BE, asm.R1, asm.Word),
-		asm.StoreMem(asm.RFP, stackKey+42, asm.R1, asm.Half),
-		asm.StoreImm(asm.RFP, stackKey+44, 0, asm.Word),
-
-		asm.LoadMem(asm.R1, asm.R6, opsFamily, asm.Word),
-		asm.JEq.Imm(asm.R1, afInet, "ipv4"),
+		asm.StoreImm(asm.RFP, stackPorts+4, protocol, asm.Word),
 	}
-	for i := int16(0); i < 16; i += 4 {
-		prog = append(prog,
-			asm.LoadMem(asm.R1, asm.R6, opsLocalIP6+i, asm.Word),
-			asm.StoreMem(asm.RFP, local+i, asm.R1, asm.Word),
-			asm.LoadMem(asm.R1, asm.R6, opsRemoteIP6+i, asm.Word),
-			asm.StoreMem(asm.RFP, remote+i, asm.R1, asm.Word),
-		)
-	}
-	return append(prog,
-		asm.Ja.Label("record"),
-		asm.Mov.Imm(asm.R1, 0).WithSymbol("ipv4"),
-		asm.StoreMem(asm.RFP, local, asm.R1, asm.DWord),
-		asm.StoreMem(asm.RFP, remote, asm.R1, asm.DWord),
+}
+
+// mappedKey fills in what all IPv4-mapped addresses have in common.
+func mappedKey(symbol string) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Imm(asm.R1, 0).WithSymbol(symbol),
+		asm.StoreMem(asm.RFP, stackLocal, asm.R1, asm.DWord),
+		asm.StoreMem(asm.RFP, stackRemote, asm.R1, asm.DWord),
 		asm.Mov.Imm32(asm.R1, nativeWord(mappedPrefix)),
-		asm.StoreMem(asm.RFP, local+8, asm.R1, asm.Word),
-		asm.StoreMem(asm.RFP, remote+8, asm.R1, asm.Word),
-		asm.LoadMem(asm.R1, asm.R6, opsLocalIP4, asm.Word),
-		asm.StoreMem(asm.RFP, local+12, asm.R1, asm.Word),
-		asm.LoadMem(asm.R1, asm.R6, opsRemoteIP4, asm.Word),
-		asm.StoreMem(asm.RFP, remote+12, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, stackLocal+8, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, stackRemote+8, asm.R1, asm.Word),
+	}
+}
 
+// recordKey stores the cookie under the key and ends the program.
+func (p *program) recordKey() asm.Instructions {
+	return asm.Instructions{
 		asm.LoadMapPtr(asm.R1, p.tuples.FD()).WithSymbol("record"),
 		asm.Mov.Reg(asm.R2, asm.RFP),
 		asm.Add.Imm(asm.R2, stackKey),
@@ -348,7 +413,19 @@ func (p *program) handshake() asm.Instructions {
 		asm.FnMapUpdateElem.Call(),
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"),
 		asm.Return(),
-	)
+	}
+}
+
+// readSock reads a part of the socket at r6 into the stack.
+func readSock(to int32, offset uint32, size int32) asm.Instructions {
+	return asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, to),
+		asm.Mov.Imm(asm.R2, size),
+		asm.Mov.Reg(asm.R3, asm.R6),
+		asm.Add.Imm(asm.R3, int32(offset)),
+		asm.FnProbeReadKernel.Call(),
+	}
 }
 
 // readKernelWord reads the word of the kernel's memory at r3 into the stack.

@@ -19,7 +19,7 @@ import (
 //	40 u64 image                        8 local address (16)
 //	48 thread name (16)                24 remote address (16)
 //	                                   40 u16 local port, 42 u16 remote port
-//	                                   44 u32 zero
+//	                                   44 u32 protocol
 //
 // IPv4 addresses are in their IPv4-mapped IPv6 form.
 const (
@@ -82,6 +82,7 @@ func encodeTuple(scope uint64, t Tuple) tupleKey {
 	copy(k[24:], remote[:])
 	ne.PutUint16(k[40:], t.Local.Port())
 	ne.PutUint16(k[42:], t.Remote.Port())
+	ne.PutUint32(k[44:], uint32(t.Protocol))
 	return k
 }
 

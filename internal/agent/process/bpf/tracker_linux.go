@@ -24,8 +24,8 @@ const (
 // Tracker records who opens sockets until it is closed. It is safe for
 // concurrent use.
 type Tracker struct {
-	netns  uint64
-	images error
+	netns uint64
+	types error
 
 	links  []link.Link
 	maps   []*ebpf.Map
@@ -73,7 +73,7 @@ func (t *Tracker) open(cfg Config) (err error) {
 		return fmt.Errorf("raising the limit of locked memory: %w", err)
 	}
 	p := program{scope: cfg.Scope, netns: t.netns}
-	p.image, t.images = findImageOffsets()
+	p.image, p.sock, t.types = findOffsets()
 	if err = t.makeMaps(&p); err != nil {
 		return err
 	}
@@ -113,19 +113,24 @@ func (t *Tracker) makeMaps(p *program) error {
 }
 
 func (t *Tracker) attachAll(p *program, cgroup int) error {
-	// Tuples first, so that no connection is recorded by half.
-	for _, a := range []struct {
+	type hook struct {
 		name   string
 		typ    ebpf.ProgramType
 		attach ebpf.AttachType
 		code   asm.Instructions
-	}{
+	}
+	// Tuples first, so that no connection is recorded by half.
+	hooks := []hook{
 		{"idt_handshake", ebpf.SockOps, ebpf.AttachCGroupSockOps, p.handshake()},
 		{"idt_connect4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, p.connect(false)},
 		{"idt_connect6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, p.connect(false)},
 		{"idt_sendmsg4", ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP4Sendmsg, p.connect(true)},
 		{"idt_sendmsg6", ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP6Sendmsg, p.connect(true)},
-	} {
+	}
+	if p.sock != nil {
+		hooks = append(hooks, hook{"idt_release", ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, p.release()})
+	}
+	for _, a := range hooks {
 		spec := &ebpf.ProgramSpec{
 			Name: a.name, Type: a.typ, AttachType: a.attach, Instructions: a.code, License: license,
 		}
@@ -165,9 +170,10 @@ func (t *Tracker) read(announce func(Announcement)) {
 // NetNS is the cookie of the network namespace that Open was called in.
 func (t *Tracker) NetNS() uint64 { return t.netns }
 
-// Images says why programs that follow each other in one process cannot be
-// told apart and no snapshots are taken, nil if they can.
-func (t *Tracker) Images() error { return t.images }
+// Types says why the kernel's type information cannot be used: then programs
+// that follow each other in one process cannot be told apart, no snapshots
+// are taken and closed UDP sockets are not remembered. It is nil if it can.
+func (t *Tracker) Types() error { return t.types }
 
 // ByCookie finds who used the socket with this cookie. The error wraps
 // [ErrNotFound] when there is no record.
@@ -179,21 +185,28 @@ func (t *Tracker) ByCookie(cookie uint64) (Connect, error) {
 	return decodeOwner(v[:]), nil
 }
 
-// ByTuple finds who opened a TCP connection, first among those of the
-// tracker's own network namespace, then among those of all others. The error
-// wraps [ErrNotFound] when there is no record.
+// ByTuple finds who opened the TCP connection or used the closed UDP socket
+// with these ends, first among those of the tracker's own network namespace,
+// then among those of all others. Open UDP sockets are not found, and of the
+// others' namespaces only connected ones: several can have the same port. The
+// error wraps [ErrNotFound] when there is no record.
 func (t *Tracker) ByTuple(tuple Tuple) (Connect, error) {
-	var cookie uint64
-	key := encodeTuple(t.netns, tuple)
-	err := lookup(t.tuples, &key, &cookie)
-	if errors.Is(err, ErrNotFound) {
-		key = encodeTuple(0, tuple)
-		err = lookup(t.tuples, &key, &cookie)
+	scopes := []uint64{t.netns, 0}
+	if tuple.Remote.Port() == 0 {
+		scopes = scopes[:1]
 	}
-	if err != nil {
-		return Connect{}, fmt.Errorf("looking up %v to %v: %w", tuple.Local, tuple.Remote, err)
+	for _, scope := range scopes {
+		key := encodeTuple(scope, tuple)
+		var cookie uint64
+		err := lookup(t.tuples, &key, &cookie)
+		if err == nil {
+			return t.ByCookie(cookie)
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return Connect{}, fmt.Errorf("looking up %v to %v: %w", tuple.Local, tuple.Remote, err)
+		}
 	}
-	return t.ByCookie(cookie)
+	return Connect{}, fmt.Errorf("looking up %v to %v: %w", tuple.Local, tuple.Remote, ErrNotFound)
 }
 
 func lookup(m *ebpf.Map, key, value any) error {

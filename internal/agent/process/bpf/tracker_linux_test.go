@@ -129,7 +129,7 @@ func listen(t *testing.T, network, addr string) net.Listener {
 
 func TestTrackerRecordsOwnSockets(t *testing.T) {
 	tr, _ := openTracker(t, ScopeNamespace)
-	if err := tr.Images(); err != nil {
+	if err := tr.Types(); err != nil {
 		t.Logf("no snapshots: %v", err)
 	}
 
@@ -160,7 +160,7 @@ func TestTrackerRecordsOwnSockets(t *testing.T) {
 			}
 			checkSelf(t, tr, got)
 			if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
-				got, err = tr.ByTuple(Tuple{Local: a.AddrPort(), Remote: c.RemoteAddr().(*net.TCPAddr).AddrPort()})
+				got, err = tr.ByTuple(Tuple{Protocol: protocolTCP, Local: a.AddrPort(), Remote: c.RemoteAddr().(*net.TCPAddr).AddrPort()})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -186,8 +186,9 @@ func TestTrackerRecordsOwnSockets(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := tr.ByTuple(Tuple{
-			Local:  netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*unix.SockaddrInet6).Port)),
-			Remote: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)),
+			Protocol: protocolTCP,
+			Local:    netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*unix.SockaddrInet6).Port)),
+			Remote:   netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port)),
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -216,6 +217,80 @@ func TestTrackerRecordsOwnSockets(t *testing.T) {
 		}
 		checkSelf(t, tr, got)
 	})
+}
+
+func TestTrackerRemembersClosedUDPSockets(t *testing.T) {
+	tr, _ := openTracker(t, ScopeNamespace)
+	if err := tr.Types(); err != nil {
+		t.Skipf("the kernel publishes no types: %v", err)
+	}
+	tests := []struct {
+		name          string
+		family        int
+		bind, connect string
+		// local and remote are what the closed socket is known by, with
+		// the port it had.
+		local, remote string
+	}{
+		{"connected, IPv4", unix.AF_INET, "127.0.0.1", "127.0.0.1:9", "127.0.0.1", "127.0.0.1:9"},
+		{"connected, IPv6", unix.AF_INET6, "::1", "[::1]:9", "::1", "[::1]:9"},
+		{"connected, IPv4 from an IPv6 socket", unix.AF_INET6, "::", "[::ffff:127.0.0.1]:9", "127.0.0.1", "127.0.0.1:9"},
+		{"unconnected, IPv4", unix.AF_INET, "0.0.0.0", "", "0.0.0.0", "0.0.0.0:0"},
+		{"unconnected, IPv6", unix.AF_INET6, "::", "", "::", "[::]:0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			fd, err := unix.Socket(tt.family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addr := func(s string) unix.Sockaddr {
+				a := netip.MustParseAddrPort(s)
+				if tt.family == unix.AF_INET {
+					return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+				}
+				return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
+			}
+			err = unix.Bind(fd, addr(net.JoinHostPort(tt.bind, "0")))
+			switch {
+			case err != nil:
+			case tt.connect != "":
+				err = unix.Connect(fd, addr(tt.connect))
+			case tt.family == unix.AF_INET:
+				err = unix.Sendto(fd, []byte("x"), 0, addr("127.0.0.1:9"))
+			default:
+				err = unix.Sendto(fd, []byte("x"), 0, addr("[::1]:9"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, err := unix.Getsockname(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var port int
+			switch name := name.(type) {
+			case *unix.SockaddrInet4:
+				port = name.Port
+			case *unix.SockaddrInet6:
+				port = name.Port
+			}
+			tuple := Tuple{
+				Protocol: protocolUDP,
+				Local:    netip.AddrPortFrom(netip.MustParseAddr(tt.local), uint16(port)),
+				Remote:   netip.MustParseAddrPort(tt.remote),
+			}
+			if got, err := tr.ByTuple(tuple); err == nil {
+				t.Errorf("an open socket is known by its addresses: %+v", got)
+			}
+			unix.Close(fd)
+			got, err := tr.ByTuple(tuple)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkSelf(t, tr, got)
+		})
+	}
 }
 
 func checkSelf(t *testing.T, tr *Tracker, got Connect) {
@@ -248,7 +323,7 @@ func TestTrackerAnnouncesProcessThatIsGoneAtOnce(t *testing.T) {
 	if got.UID != 12345 || got.GID != 12346 {
 		t.Errorf("got user %d and group %d, want 12345 and 12346", got.UID, got.GID)
 	}
-	if tr.Images() == nil {
+	if tr.Types() == nil {
 		if want := exe + "\x00some\x00words\x00"; string(got.Args) != want {
 			t.Errorf("got arguments %q, want %q", got.Args, want)
 		}
@@ -257,8 +332,9 @@ func TestTrackerAnnouncesProcessThatIsGoneAtOnce(t *testing.T) {
 		}
 	}
 	found, err := tr.ByTuple(Tuple{
-		Local:  netip.MustParseAddrPort(strings.TrimSpace(string(out))),
-		Remote: netip.MustParseAddrPort(ln.Addr().String()),
+		Protocol: protocolTCP,
+		Local:    netip.MustParseAddrPort(strings.TrimSpace(string(out))),
+		Remote:   netip.MustParseAddrPort(ln.Addr().String()),
 	})
 	if err != nil {
 		t.Fatalf("the record is gone with the process: %v", err)
@@ -270,7 +346,7 @@ func TestTrackerAnnouncesProcessThatIsGoneAtOnce(t *testing.T) {
 
 func TestTrackerTellsProgramsOfOneProcessApart(t *testing.T) {
 	tr, heard := openTracker(t, ScopeNamespace)
-	if err := tr.Images(); err != nil {
+	if err := tr.Types(); err != nil {
 		t.Skipf("the kernel publishes no types: %v", err)
 	}
 	exe, err := os.Executable()
@@ -304,7 +380,7 @@ func refusedTuple(t *testing.T, sourcePort uint16) Tuple {
 		t.Fatalf("%v: %s", err, out)
 	}
 	local := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), sourcePort)
-	return Tuple{Local: local, Remote: netip.MustParseAddrPort("127.0.0.1:9")}
+	return Tuple{Protocol: protocolTCP, Local: local, Remote: netip.MustParseAddrPort("127.0.0.1:9")}
 }
 
 func TestTrackerScopes(t *testing.T) {
@@ -335,7 +411,7 @@ func attached(t *testing.T) []ebpf.ProgramID {
 	var ids []ebpf.ProgramID
 	for _, at := range []ebpf.AttachType{
 		ebpf.AttachCGroupSockOps, ebpf.AttachCGroupInet4Connect, ebpf.AttachCGroupInet6Connect,
-		ebpf.AttachCGroupUDP4Sendmsg, ebpf.AttachCGroupUDP6Sendmsg,
+		ebpf.AttachCGroupUDP4Sendmsg, ebpf.AttachCGroupUDP6Sendmsg, ebpf.AttachCgroupInetSockRelease,
 	} {
 		res, err := link.QueryPrograms(link.QueryOptions{Target: int(cgroup.Fd()), Attach: at})
 		if err != nil {
@@ -440,7 +516,7 @@ func BenchmarkByTuple(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer c.Close()
-	tuple := Tuple{Local: c.LocalAddr().(*net.TCPAddr).AddrPort(), Remote: c.RemoteAddr().(*net.TCPAddr).AddrPort()}
+	tuple := Tuple{Protocol: protocolTCP, Local: c.LocalAddr().(*net.TCPAddr).AddrPort(), Remote: c.RemoteAddr().(*net.TCPAddr).AddrPort()}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err = tr.ByTuple(tuple); err != nil {

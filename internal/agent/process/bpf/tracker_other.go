@@ -15,8 +15,8 @@ func Open(Config) (*Tracker, error) {
 // NetNS is never called: Open fails.
 func (*Tracker) NetNS() uint64 { return 0 }
 
-// Images is never called: Open fails.
-func (*Tracker) Images() error { return nil }
+// Types is never called: Open fails.
+func (*Tracker) Types() error { return nil }
 
 // ByCookie is never called: Open fails.
 func (*Tracker) ByCookie(uint64) (Connect, error) { return Connect{}, ErrNotFound }
