@@ -1,0 +1,230 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/state"
+	"interdict/internal/bundle"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+const (
+	// checkEvery is the slow check that finds what every nudge missed.
+	checkEvery = 15 * time.Minute
+	// checkAfterRefusal is sooner, in case the bundle was damaged on its
+	// way; not much sooner, since the server cannot do better than send
+	// the same again.
+	checkAfterRefusal = 2 * time.Minute
+)
+
+// errRefused says that a bundle came and was not to be trusted.
+var errRefused = errors.New("the server's bundle was refused")
+
+// checkBundles looks for a newer bundle whenever there is a reason to, until
+// ctx ends.
+func (u *Uplink) checkBundles(ctx context.Context) {
+	var retry backoff
+	timer := time.NewTimer(jitter(checkEvery))
+	defer timer.Stop()
+	for {
+		var done chan<- error
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-u.nudged:
+		case done = <-u.syncs:
+			u.acknowledge.Store(true)
+		}
+		err := u.check(ctx)
+		if done != nil {
+			done <- err
+		}
+		timer.Reset(nextCheck(err, &retry))
+	}
+}
+
+// nextCheck is how long to wait after a check that ended so.
+func nextCheck(err error, retry *backoff) time.Duration {
+	switch {
+	case err == nil:
+		retry.reset()
+		return jitter(checkEvery)
+	case errors.Is(err, errRefused):
+		return jitter(checkAfterRefusal)
+	default:
+		return retry.next()
+	}
+}
+
+// check brings what is in force up to what the server has and acknowledges
+// it.
+func (u *Uplink) check(ctx context.Context) error {
+	e, header, set, err := u.newest(ctx)
+	switch {
+	case err != nil:
+		return err
+	case e != nil:
+		if err := u.apply(ctx, *e, state.Bundle{Header: header, Set: set}); err != nil {
+			return err
+		}
+	}
+	return u.acknowledgeOnce(ctx)
+}
+
+// newest fetches and verifies what is newer than what is in force; without
+// an error and without an envelope there is nothing.
+func (u *Uplink) newest(ctx context.Context) (*bundle.Envelope, bundle.Header, bundle.Set, error) {
+	ask := u.have.Current()
+	if !u.have.Whole() {
+		// Of a bundle that was damaged on disk only the version is left:
+		// it guards against older ones, but is nothing to build on.
+		ask = bundle.Current{}
+	}
+	e, h, set, err := u.fetch(ctx, ask)
+	if err != nil && e != nil && e.Base != "" {
+		// A difference that does not lead to the signed set may be fine in
+		// whole.
+		e, h, set, err = u.fetch(ctx, bundle.Current{})
+	}
+	return e, h, set, err
+}
+
+// fetch fetches and verifies one bundle. The envelope is also returned when
+// it was not acceptable.
+func (u *Uplink) fetch(ctx context.Context, ask bundle.Current) (*bundle.Envelope, bundle.Header, bundle.Set, error) {
+	e, found, err := u.client.fetch(ctx, ask)
+	switch {
+	case errors.Is(err, errUnreadable):
+		return nil, bundle.Header{}, bundle.Set{}, u.refuse(ctx, bundle.Header{}, err)
+	case err != nil || !found:
+		return nil, bundle.Header{}, bundle.Set{}, err
+	}
+	h, set, err := e.Open(u.cfg.Identity.BundleKey, u.have.Current(), time.Now())
+	if err != nil && !errors.Is(err, bundle.ErrBase) {
+		err = u.refuse(ctx, h, err)
+	}
+	return &e, h, set, err
+}
+
+// causes are what makes refusals distinct.
+var causes = []error{
+	bundle.ErrSignature, bundle.ErrFormat, bundle.ErrRollback, bundle.ErrDigest, bundle.ErrExpired, errUnreadable,
+}
+
+// refuse reports a refused bundle unless its cause was reported before.
+func (u *Uplink) refuse(ctx context.Context, h bundle.Header, err error) error {
+	u.cfg.Health.Raise(health.BundleRefused, "%v; the last good bundle stays in force", err)
+	cause := err.Error()
+	for _, c := range causes {
+		if errors.Is(err, c) {
+			cause = c.Error()
+		}
+	}
+	if !u.refused[cause] {
+		u.refused[cause] = true
+		u.cfg.Refused(ctx, h, err)
+	}
+	return fmt.Errorf("%w: %w", errRefused, err)
+}
+
+// apply puts a verified bundle into force and keeps it.
+func (u *Uplink) apply(ctx context.Context, e bundle.Envelope, b state.Bundle) error {
+	mode, err := u.cfg.Apply(ctx, b)
+	if err != nil {
+		u.cfg.Health.Raise(health.ApplyFailed, "bundle %d cannot be put into force: %v", b.Header.Version, err)
+		failed := u.applied()
+		failed.At, failed.Error = time.Now().UTC(), err.Error()
+		if ackErr := u.client.applied(ctx, failed); ackErr != nil {
+			err = errors.Join(err, ackErr)
+		}
+		return fmt.Errorf("putting bundle %d into force: %w", b.Header.Version, err)
+	}
+	u.have, u.mode = b, mode
+	clear(u.refused)
+	u.cfg.Health.Clear(health.ApplyFailed)
+	u.cfg.Health.Clear(health.BundleRefused)
+	u.cfg.Health.Clear(health.BundleDamaged)
+	u.update(func(s *Status) {
+		s.Version, s.Digest, s.IssuedAt, s.Acknowledged = b.Header.Version, b.Header.Digest, b.Header.IssuedAt, false
+	})
+	// Before the acknowledgement: what the server counts as applied must
+	// still be in force after a restart without a network.
+	if err := u.cfg.Dir.SaveBundle(e, b.Set); err != nil {
+		u.cfg.Health.Raise(health.BundleNotSaved, "%v; after a restart an older bundle is in force until the server answers", err)
+		return nil
+	}
+	u.cfg.Health.Clear(health.BundleNotSaved)
+	return nil
+}
+
+// applied is what this agent enforces.
+func (u *Uplink) applied() fleet.Applied {
+	return fleet.Applied{Version: u.have.Header.Version, Digest: u.have.Header.Digest, Mode: u.mode}
+}
+
+// acknowledgeOnce tells the server what is in force, unless it knows.
+func (u *Uplink) acknowledgeOnce(ctx context.Context) error {
+	now := u.applied()
+	asked := u.acknowledge.Swap(false)
+	if !u.have.Whole() || now == u.acked && !asked {
+		return nil
+	}
+	sent := now
+	sent.At = time.Now().UTC()
+	if err := u.client.applied(ctx, sent); err != nil {
+		if asked {
+			u.acknowledge.Store(true)
+		}
+		return err
+	}
+	u.acked = now
+	u.update(func(s *Status) { s.Acknowledged = true })
+	return nil
+}
+
+// uploadEvents sends what is in the spool, oldest first, until ctx ends.
+func (u *Uplink) uploadEvents(ctx context.Context) {
+	var retry backoff
+	for {
+		err := u.upload(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			retry.reset()
+		default:
+			u.cfg.Log.DebugContext(ctx, "events wait", "error", err)
+			if !pause(ctx, retry.next(), u.connected) {
+				return
+			}
+		}
+	}
+}
+
+// upload sends one batch. A batch that the server will never take is given
+// up, so that it does not hold up those behind it.
+func (u *Uplink) upload(ctx context.Context) error {
+	key, body, err := u.cfg.Spool.Next(ctx)
+	if err != nil {
+		return err
+	}
+	receipt, err := u.client.send(ctx, key, body)
+	switch {
+	case fault.CodeOf(err) == fault.Invalid:
+		u.cfg.Health.Raise(health.EventsRejected, "a batch of events was not taken: %v", err)
+		return u.cfg.Spool.Reject(key)
+	case err != nil:
+		return err
+	case receipt.Rejected > 0:
+		u.cfg.Health.Raise(health.EventsRejected, "%d events of the last batch with a fault: %s", receipt.Rejected, receipt.Fault)
+	default:
+		u.cfg.Health.Clear(health.EventsRejected)
+	}
+	return u.cfg.Spool.Done(key)
+}

@@ -1,0 +1,248 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"interdict/internal/bundle"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+// The bounds of one exchange with the server.
+const (
+	exchangeTimeout = 30 * time.Second
+	// bundleTimeout is longer: a whole bundle over a slow line.
+	bundleTimeout = 3 * time.Minute
+	// maxAnswer bounds any answer but a bundle.
+	maxAnswer = 1 << 20
+	// pingAfter is the silence after which the connection is probed, and
+	// pingTimeout how long the answer to the probe may take. It notices a
+	// path that died without a word, whatever request is on it.
+	pingAfter   = 20 * time.Second
+	pingTimeout = 10 * time.Second
+)
+
+// dialFunc opens a connection. Tests replace it.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// client speaks the agent protocol. It is safe for concurrent use.
+type client struct {
+	base string
+	http *http.Client
+}
+
+// newClient returns a client of the server at base, recognised by config.
+func newClient(base string, config *tls.Config, dial dialFunc) *client {
+	return &client{base: strings.TrimSuffix(base, "/"), http: &http.Client{
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           dial,
+			TLSClientConfig:       config,
+			TLSHandshakeTimeout:   exchangeTimeout,
+			ResponseHeaderTimeout: exchangeTimeout,
+			IdleConnTimeout:       time.Minute,
+			ForceAttemptHTTP2:     true,
+			HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		},
+		// The protocol has no redirects; following one would show the
+		// device's certificate to somebody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+func (c *client) close() { c.http.CloseIdleConnections() }
+
+// open sends a request and returns the answer if its status is 2xx, and a
+// fault otherwise.
+func (c *client) open(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("making a request to %s: %w", path, err)
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, unreachable(c.base, err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		defer func() { _ = resp.Body.Close() }()
+		return nil, problem(resp)
+	}
+	return resp, nil
+}
+
+// exchange posts in as JSON and reads the answer into out; either may be
+// nil.
+func (c *client) exchange(ctx context.Context, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	var body []byte
+	header := http.Header{}
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("writing a request to %s: %w", path, err)
+		}
+		header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.open(ctx, http.MethodPost, path, body, header)
+	if err != nil {
+		return err
+	}
+	return c.read(resp, out)
+}
+
+func (c *client) read(resp *http.Response, out any) error {
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return unreachable(c.base, err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	return nil
+}
+
+// errUnreadable says that the server answered with something that is no
+// bundle at all.
+var errUnreadable = errors.New("it is not a bundle")
+
+// fetch asks for what is newer than have; the zero Current asks for the
+// whole bundle. It reports false when there is nothing newer.
+func (c *client) fetch(ctx context.Context, have bundle.Current) (bundle.Envelope, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, bundleTimeout)
+	defer cancel()
+	path := bundle.PathBundle
+	if have.Digest != "" {
+		path += "?" + url.Values{"version": {strconv.FormatUint(have.Version, 10)}, "digest": {have.Digest}}.Encode()
+	}
+	resp, err := c.open(ctx, http.MethodGet, path, nil, nil)
+	if err != nil {
+		return bundle.Envelope{}, false, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusNoContent {
+		return bundle.Envelope{}, false, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, bundle.MaxBody))
+	if err != nil {
+		return bundle.Envelope{}, false, unreachable(c.base, err)
+	}
+	var e bundle.Envelope
+	if err := json.Unmarshal(b, &e); err != nil {
+		return bundle.Envelope{}, false, fmt.Errorf("reading the server's bundle: %w: %w", errUnreadable, err)
+	}
+	return e, true, nil
+}
+
+func (c *client) applied(ctx context.Context, a fleet.Applied) error {
+	return c.exchange(ctx, bundle.PathApplied, a, nil)
+}
+
+func (c *client) unenroll(ctx context.Context) error {
+	return c.exchange(ctx, bundle.PathUnenroll, nil, nil)
+}
+
+// send uploads a batch of events.
+func (c *client) send(ctx context.Context, key string, body []byte) (bundle.EventReceipt, error) {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	header := http.Header{
+		"Content-Type":     {"application/x-ndjson"},
+		"Content-Encoding": {"zstd"},
+	}
+	header.Set(bundle.HeaderIdempotencyKey, key)
+	resp, err := c.open(ctx, http.MethodPost, bundle.PathEvents, body, header)
+	if err != nil {
+		return bundle.EventReceipt{}, err
+	}
+	var receipt bundle.EventReceipt
+	return receipt, c.read(resp, &receipt)
+}
+
+// unreachable makes a fault of an exchange that broke off, with a hint where
+// the reason can be told.
+func unreachable(server string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	f := fault.New(fault.Unreachable, "the server at %s is not reachable: %v", server, rootCause(err)).Because(err)
+	var invalid x509.CertificateInvalidError
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		f.Hint = "its certificate is out of date, or this machine's clock is wrong"
+	case errors.As(err, &unknown):
+		f.Hint = "another server answers at this address, or something on the way intercepts TLS"
+	}
+	return f
+}
+
+// rootCause takes the address and method off an http.Client's error, which
+// the fault says already.
+func rootCause(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// problem makes a fault of an answer that is not 2xx. The body is a problem
+// document; of one that is not only the status counts.
+func problem(resp *http.Response) error {
+	var doc struct {
+		Title  string `json:"title"`
+		Detail string `json:"detail"`
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil || json.Unmarshal(b, &doc) != nil {
+		doc.Detail = ""
+	}
+	text := doc.Detail
+	if text == "" {
+		text = doc.Title
+	}
+	if text == "" {
+		text = http.StatusText(resp.StatusCode)
+	}
+	return fault.New(codeOf(resp.StatusCode), "the server answers %d: %s", resp.StatusCode, text)
+}
+
+func codeOf(status int) fault.Code {
+	switch {
+	case status == http.StatusUnauthorized:
+		return fault.Unauthorized
+	case status == http.StatusForbidden:
+		return fault.Forbidden
+	case status == http.StatusNotFound:
+		return fault.NotFound
+	case status == http.StatusConflict:
+		return fault.Conflict
+	case status == http.StatusTooManyRequests:
+		return fault.TooMany
+	case status >= http.StatusInternalServerError:
+		return fault.Unavailable
+	default:
+		return fault.Invalid
+	}
+}

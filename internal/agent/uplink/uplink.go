@@ -1,0 +1,192 @@
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/state"
+	"interdict/internal/bundle"
+	"interdict/internal/fleet"
+)
+
+// Spool is where events wait for the server.
+type Spool interface {
+	// Next returns the oldest batch, waiting for one if there is none: the
+	// ULID that names it, and its events, one JSON object a line, compressed
+	// with zstd. It returns the same batch until that is done, and the same
+	// key always goes with the same events.
+	Next(ctx context.Context) (key string, body []byte, err error)
+	// Done removes a batch that the server has taken.
+	Done(key string) error
+	// Reject removes and counts a batch that the server will never take.
+	Reject(key string) error
+}
+
+// Config is what an Uplink needs. Every field but Dial is required.
+type Config struct {
+	Dir      state.Dir
+	Identity state.Identity
+	// Have is the bundle in force at the start; the zero value for none.
+	Have state.Bundle
+	// Apply puts a verified bundle into force and returns the network
+	// protection mode that results. It returns when the kernel's state is
+	// in place; when it fails, what was in force before still is. It is
+	// never called twice at the same time.
+	Apply func(ctx context.Context, b state.Bundle) (fleet.Mode, error)
+	// Refused is told of every bundle that was refused, once for each
+	// distinct cause until a bundle is good again.
+	Refused func(ctx context.Context, h bundle.Header, cause error)
+	Spool   Spool
+	Health  *health.Set
+	Log     *slog.Logger
+	// Dial opens connections; nil means the system's.
+	Dial dialFunc
+}
+
+// Status is how an Uplink is doing.
+type Status struct {
+	Connected bool `json:"connected"`
+	// Since is when that began; zero if there never was a connection.
+	Since time.Time `json:"since,omitzero"`
+	// Version and Digest are those of the bundle in force, Acknowledged
+	// whether the server knows.
+	Version      uint64    `json:"bundle_version,omitempty"`
+	Digest       string    `json:"bundle_digest,omitempty"`
+	IssuedAt     time.Time `json:"bundle_issued_at,omitzero"`
+	Acknowledged bool      `json:"acknowledged"`
+	// CertificateEnds is when the device's certificate ceases to be valid.
+	CertificateEnds time.Time `json:"certificate_ends"`
+}
+
+// Uplink keeps an agent in touch with its server.
+type Uplink struct {
+	cfg    Config
+	client *client
+	cert   atomic.Pointer[tls.Certificate]
+
+	// nudged holds a token when the server spoke of a new bundle; connected
+	// one when the stream came up, for the upload to try again.
+	nudged, connected chan struct{}
+	syncs             chan chan error
+	// acknowledge is set when the server wants to hear from us in any case.
+	acknowledge atomic.Bool
+
+	// have, acked and refused belong to the check loop.
+	have    state.Bundle
+	mode    fleet.Mode
+	acked   fleet.Applied
+	refused map[string]bool
+
+	// mu guards status.
+	mu     sync.Mutex
+	status Status
+}
+
+// New returns an Uplink for an enrolled machine.
+func New(cfg Config) *Uplink {
+	u := &Uplink{
+		cfg:       cfg,
+		nudged:    make(chan struct{}, 1),
+		connected: make(chan struct{}, 1),
+		syncs:     make(chan chan error),
+		have:      cfg.Have,
+		refused:   make(map[string]bool),
+	}
+	u.cert.Store(&cfg.Identity.Certificate)
+	u.client = newClient(cfg.Identity.ServerURL, u.tlsConfig(), cfg.Dial)
+	u.status = Status{
+		Version: cfg.Have.Header.Version, Digest: cfg.Have.Header.Digest, IssuedAt: cfg.Have.Header.IssuedAt,
+		CertificateEnds: cfg.Identity.Certificate.Leaf.NotAfter,
+	}
+	return u
+}
+
+func (u *Uplink) tlsConfig() *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(u.cfg.Identity.CA)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    roots,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return u.cert.Load(), nil
+		},
+	}
+}
+
+// Run keeps in touch until ctx ends, and returns when all of it has stopped.
+func (u *Uplink) Run(ctx context.Context, mode fleet.Mode) error {
+	u.mode = mode
+	g, ctx := errgroup.WithContext(ctx)
+	for _, part := range []func(context.Context){u.holdStream, u.checkBundles, u.uploadEvents, u.renewCertificate} {
+		g.Go(func() error {
+			part(ctx)
+			return nil
+		})
+	}
+	err := g.Wait()
+	u.client.close()
+	return err
+}
+
+// Sync asks the server for the newest bundle now, and returns when it is in
+// force and acknowledged.
+func (u *Uplink) Sync(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case u.syncs <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Unenroll has the server delete this device.
+func (u *Uplink) Unenroll(ctx context.Context) error { return u.client.unenroll(ctx) }
+
+// Status returns how the uplink is doing.
+func (u *Uplink) Status() Status {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.status
+}
+
+func (u *Uplink) update(change func(*Status)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	change(&u.status)
+}
+
+// pause waits, and reports false when ctx ended first. A token in wake ends
+// the wait early.
+func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-wake:
+	}
+	return true
+}
+
+// token puts a token into a channel of capacity one unless it has one.
+func token(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
