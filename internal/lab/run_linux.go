@@ -1,0 +1,143 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// isolate prepares a command to start in new network and mount namespaces and
+// to die with this process. An ordinary user gets a user namespace too, in
+// which only his own user and group exist, as root.
+func isolate(cmd *exec.Cmd, p Privilege) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS,
+		Pdeathsig:  unix.SIGKILL,
+	}
+	if p == PrivilegeUserNamespace {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+}
+
+// restrictions are the settings by which distributions and administrators
+// keep ordinary users from making user namespaces.
+var restrictions = []struct{ path, value string }{
+	{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"},
+	{"/proc/sys/kernel/unprivileged_userns_clone", "0"},
+	{"/proc/sys/user/max_user_namespaces", "0"},
+}
+
+// isolationError explains why namespaces could not be made.
+func isolationError(err error) error {
+	if privilege() == PrivilegeRoot {
+		return fmt.Errorf("making network and mount namespaces as root (is this a container without CAP_SYS_ADMIN?): %w", err)
+	}
+	for _, r := range restrictions {
+		if text, readErr := os.ReadFile(r.path); readErr == nil && strings.TrimSpace(string(text)) == r.value {
+			return fmt.Errorf("making a user namespace: %w: %s is %s: run as root, or change that setting", err, r.path, r.value)
+		}
+	}
+	return fmt.Errorf("making a user namespace: %w: run as root", err)
+}
+
+// terminate asks a process to end.
+func terminate(p *os.Process) error { return p.Signal(unix.SIGTERM) }
+
+// hideMachine makes the mounts of this process its own, and hides /run: the
+// sockets of the machine's services are there, and the names of its network
+// namespaces.
+func hideMachine() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making the mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", runDir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("hiding %s: %w", runDir, err)
+	}
+	return nil
+}
+
+// useResolver makes ordinary programs ask a DNS server: it hides the
+// machine's resolver configuration behind files in dir.
+func useResolver(dir string, server netip.Addr) error {
+	files := map[string]string{
+		"/etc/resolv.conf":   "nameserver " + server.String() + "\noptions timeout:2 attempts:2\n",
+		"/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
+	}
+	for target, text := range files {
+		source := filepath.Join(dir, filepath.Base(target))
+		if err := writePublic(source, []byte(text)); err != nil {
+			return fmt.Errorf("writing the lab's resolver configuration: %w", err)
+		}
+		if err := hideFile(source, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hideFile mounts source over target. If target is a link into /run, as
+// systemd-resolved makes /etc/resolv.conf, the link's end is made first, since
+// /run is empty now.
+func hideFile(source, target string) error {
+	end := target
+	if to, err := os.Readlink(target); err == nil {
+		end = to
+		if !filepath.IsAbs(end) {
+			end = filepath.Join(filepath.Dir(target), to)
+		}
+	}
+	if _, err := os.Stat(end); errors.Is(err, os.ErrNotExist) {
+		if err := makePublicDir(filepath.Dir(end)); err != nil {
+			return fmt.Errorf("making a place for %s: %w", end, err)
+		}
+		if err := writePublic(end, nil); err != nil {
+			return fmt.Errorf("making a place for %s: %w", end, err)
+		}
+	}
+	if err := unix.Mount(source, end, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("hiding %s: %w", end, err)
+	}
+	return nil
+}
+
+// inNamespace prepares a program to run in a network namespace. nsenter keeps
+// all else as it is; ip netns exec would mount a new /sys without the control
+// groups that the agent needs.
+func inNamespace(ctx context.Context, namespace, program string, args []string) *exec.Cmd {
+	all := append([]string{"--net=" + filepath.Join(runDir, "netns", namespace), "--", program}, args...)
+	cmd := exec.CommandContext(ctx, "nsenter", all...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	return cmd
+}
+
+// endProcesses kills what still runs in a network namespace of the lab.
+func endProcesses(namespace string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "ip", "netns", "pids", namespace).Output()
+	if err != nil {
+		return fmt.Errorf("listing the processes of %s: %w", namespace, err)
+	}
+	for field := range strings.FieldsSeq(string(bytes.TrimSpace(out))) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return fmt.Errorf("listing the processes of %s: %w", namespace, err)
+		}
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("ending process %d of %s: %w", pid, namespace, err)
+		}
+	}
+	return nil
+}

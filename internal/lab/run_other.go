@@ -1,0 +1,29 @@
+//go:build !linux
+
+package lab
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"os/exec"
+)
+
+var errLinuxOnly = errors.New("the lab is made of Linux namespaces and needs Linux")
+
+func isolate(*exec.Cmd, Privilege) {}
+
+func isolationError(error) error { return errLinuxOnly }
+
+func terminate(p *os.Process) error { return p.Kill() }
+
+func hideMachine() error { return errLinuxOnly }
+
+func useResolver(string, netip.Addr) error { return errLinuxOnly }
+
+func endProcesses(string) error { return errLinuxOnly }
+
+func inNamespace(ctx context.Context, _, program string, args []string) *exec.Cmd {
+	return exec.CommandContext(ctx, program, args...)
+}
