@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/cloudapp"
+	"interdict/internal/fault"
+	"interdict/internal/indicator"
+)
+
+func newAppCmd(s *session) *cobra.Command {
+	return newParentCmd("app", "Look at cloud apps, and tag them",
+		`A cloud app is an entry of the catalog. Tagging one as unsanctioned makes its
+domains block indicators on every device in scope, as monitored warn indicators;
+sanctioned and none make no indicators. What a device does with them is decided
+by the network protection mode of its policy.`,
+		newAppListCmd(s), newAppShowCmd(s), newAppSearchCmd(s), newAppTagCmd(s))
+}
+
+// appView is an app as the API shows it.
+type appView struct {
+	cloudapp.App
+	Tagging cloudapp.Tagging `json:"tagging"`
+}
+
+func appColumns() []column[appView] {
+	return []column[appView]{
+		{"id", func(a appView) string { return a.ID }},
+		{"name", func(a appView) string { return a.Name }},
+		{"category", func(a appView) string { return a.Category }},
+		{"tag", appTag},
+		{"scope", appScope},
+	}
+}
+
+func appTag(a appView) string {
+	if a.Tagging.Tag == cloudapp.TagNone {
+		return ""
+	}
+	return string(a.Tagging.Tag)
+}
+
+func appScope(a appView) string {
+	if appTag(a) == "" {
+		return ""
+	}
+	return formatScope(a.Tagging.Scope.Include, a.Tagging.Scope.Exclude)
+}
+
+func newAppListCmd(s *session) *cobra.Command {
+	var tag, category string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the apps of the catalog with their tags",
+		Example: `  interdict app list --tag unsanctioned
+  interdict app list --category "file sharing" --output csv`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := url.Values{}
+			setQuery(q, "tag", tag)
+			setQuery(q, "category", category)
+			return list(s, cmd, "/apps", q, limit, appColumns())
+		},
+	}
+	cmd.Flags().StringVar(&tag, "tag", "", "only apps with this `tag`: sanctioned, unsanctioned, monitored or none")
+	cmd.Flags().StringVar(&category, "category", "", "only apps of this `category`")
+	addLimitFlag(cmd, &limit)
+	return cmd
+}
+
+func newAppSearchCmd(s *session) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:     "search WORDS",
+		Short:   "Find apps by id, name, vendor or domain",
+		Example: "  interdict app search itunes.apple.com",
+		Args:    atLeast("WORDS"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return list(s, cmd, "/apps", url.Values{"search": {strings.Join(args, " ")}}, limit, appColumns())
+		},
+	}
+	addLimitFlag(cmd, &limit)
+	return cmd
+}
+
+func newAppShowCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show an app with its domains and its tag",
+		Example: "  interdict app show itunes",
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(s, cmd, "/apps/"+url.PathEscape(args[0]), []column[appView]{
+				{"id", func(a appView) string { return a.ID }},
+				{"name", func(a appView) string { return a.Name }},
+				{"vendor", func(a appView) string { return a.Vendor }},
+				{"category", func(a appView) string { return a.Category }},
+				{"homepage", func(a appView) string { return a.Homepage }},
+				{"domains", appDomains},
+				{"tag", func(a appView) string { return first(appTag(a), string(cloudapp.TagNone)) }},
+				{"scope", appScope},
+				{"tagged_by", func(a appView) string { return a.Tagging.By }},
+				{"tagged_at", func(a appView) string { return formatTime(a.Tagging.At) }},
+			})
+		},
+	}
+}
+
+func appDomains(a appView) string {
+	names := make([]string, len(a.Domains))
+	for i, d := range a.Domains {
+		names[i] = d.Name
+		if d.Shared {
+			names[i] += " (shared)"
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func newAppTagCmd(s *session) *cobra.Command {
+	var scope indicator.Scope
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "tag ID... sanctioned|unsanctioned|monitored|none",
+		Short: "Tag apps, and with that allow, warn about or block them",
+		Long: `Tag gives each of the apps the tag, in place of the one it has. If one of the
+apps does not exist, none is tagged.
+
+Without --include-group the tag counts for all devices. --exclude-group takes
+the devices of a group out again.
+
+With --wait the command returns when every device that is online enforces the
+change, and names those that are offline and will do so when they return.`,
+		Example: `  interdict app tag itunes unsanctioned --wait
+  interdict app tag dropbox wetransfer unsanctioned --include-group finance --exclude-group auditors
+  interdict app tag itunes none`,
+		Args: atLeast("ID", "TAG"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			apps, tag := args[:len(args)-1], cloudapp.Tag(args[len(args)-1])
+			tags := []cloudapp.Tag{cloudapp.TagSanctioned, cloudapp.TagUnsanctioned, cloudapp.TagMonitored, cloudapp.TagNone}
+			if !slices.Contains(tags, tag) {
+				return fault.New(fault.Invalid, "the tag %q is not known", tag).
+					WithHint("the last argument is the tag: sanctioned, unsanctioned, monitored or none")
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.put(cmd.Context(), "/app-tags", map[string]any{"apps": apps, "tag": tag, "scope": scope})
+			if err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, wait, raw, "tagged %s as %s", strings.Join(apps, ", "), tag)
+		},
+	}
+	addScopeFlags(cmd, &scope)
+	wait.add(cmd)
+	return cmd
+}

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newAuditLogCmd(s *session) *cobra.Command {
+	return newParentCmd("audit-log", "Look at who changed what, and who tried",
+		`The audit log has every change with who made it, what it was before and what it
+became, and every attempt that was refused.`,
+		newAuditLogListCmd(s))
+}
+
+// auditEntry is a line of the audit log as the API shows it.
+type auditEntry struct {
+	Time      time.Time `json:"time"`
+	ActorKind string    `json:"actor_kind"`
+	Actor     string    `json:"actor"`
+	Action    string    `json:"action"`
+	Target    string    `json:"target"`
+	Refused   string    `json:"refused"`
+	Source    string    `json:"source"`
+}
+
+func newAuditLogListCmd(s *session) *cobra.Command {
+	var actor, action, target string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the audit log, newest first",
+		Long:  "With --output json the entries have what was changed, before and after.",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := url.Values{}
+			setQuery(q, "actor", actor)
+			setQuery(q, "action", action)
+			setQuery(q, "target", target)
+			return list(s, cmd, "/audit-log", q, limit, []column[auditEntry]{
+				{"time", func(e auditEntry) string { return formatTime(e.Time) }},
+				{"actor", func(e auditEntry) string { return first(e.Actor, e.ActorKind) }},
+				{"action", func(e auditEntry) string { return e.Action }},
+				{"target", func(e auditEntry) string { return e.Target }},
+				{"refused", func(e auditEntry) string { return e.Refused }},
+				{"source", func(e auditEntry) string { return e.Source }},
+			})
+		},
+	}
+	cmd.Flags().StringVar(&actor, "actor", "", "only of this `actor`")
+	cmd.Flags().StringVar(&action, "action", "", "only this `action`, such as app.tag")
+	cmd.Flags().StringVar(&target, "target", "", "only about the thing with this `id`")
+	cmd.Flags().IntVar(&limit, "limit", 100, "print at most this `number`; 0 prints all")
+	return cmd
+}

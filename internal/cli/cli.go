@@ -1,0 +1,211 @@
+// Package cli decides what the administrator's commands are called, what they
+// print and how they end. Its commands are clients of the admin API and of
+// nothing else; commands that are not (the server itself, the demo) are made
+// by the program and handed to [Run].
+//
+// Data goes to standard output, everything said to people to standard error.
+// With --output json a command prints the document of the admin API, whose
+// version is in its path, so that scripts rely on the same contract as any
+// other client.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/fault"
+)
+
+// The exit codes. Scripts rely on them.
+const (
+	ExitDone         = 0
+	ExitFailed       = 1
+	ExitUsage        = 2
+	ExitUnreachable  = 3
+	ExitNotPermitted = 4
+)
+
+// Env is what a command knows of the world outside.
+type Env struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Getenv looks up an environment variable.
+	Getenv func(string) string
+	// ConfigDir is the user's configuration directory, in which
+	// interdict/login.json is kept. Empty where there is none.
+	ConfigDir string
+	// Terminal is true when standard error is a terminal, so that progress
+	// can be shown in place.
+	Terminal bool
+}
+
+// Run runs one command and returns its exit code. It ends early when ctx
+// does. More are commands beside those of this package.
+func Run(ctx context.Context, env Env, args []string, more ...*cobra.Command) int {
+	root := newRootCmd(&session{Env: env})
+	root.AddCommand(more...)
+	root.SetArgs(args)
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		tell(env.Stderr, err)
+	}
+	return exitCode(err)
+}
+
+// exitCode is the one table from faults to exit codes.
+func exitCode(err error) int {
+	if err == nil {
+		return ExitDone
+	}
+	switch fault.CodeOf(err) {
+	case fault.Invalid:
+		return ExitUsage
+	case fault.Unreachable, fault.Unavailable:
+		return ExitUnreachable
+	case fault.Unauthorized, fault.Forbidden:
+		return ExitNotPermitted
+	default:
+		return ExitFailed
+	}
+}
+
+// tell writes an error for people: what is wrong, then what to do next.
+func tell(w io.Writer, err error) {
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
+	fmt.Fprintf(w, "interdict: %s\n", printable(err.Error()))
+	var f *fault.Error
+	if errors.As(err, &f) && f.Hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", printable(f.Hint))
+	}
+}
+
+func newRootCmd(s *session) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "interdict",
+		Short: "Block unsanctioned cloud apps on every endpoint",
+		Long: `Interdict finds out which cloud apps a fleet of machines uses, and within a
+second every endpoint audits, warns about or blocks the connections to those
+which an administrator calls unsanctioned.
+
+First use, on the machine that runs the server:
+
+    interdict server --data-dir /var/lib/interdict &
+    interdict login --data-dir /var/lib/interdict
+    interdict app tag itunes unsanctioned --wait
+
+From elsewhere, give the server's address and a token. A token that the server
+wrote into its data directory says by which certificate authority the server is
+to be trusted, so nothing else is needed:
+
+    interdict --server https://interdict.example.com:8443 --token "$T" app list
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
+4 not permitted.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE:          chooseSubcommand,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageFault(cmd, "%s", err) })
+	f := root.PersistentFlags()
+	f.StringVar(&s.server, "server", "", "the server's `URL` (or INTERDICT_SERVER, or the one of 'interdict login')")
+	f.StringVar(&s.token, "token", "", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
+	f.StringVar(&s.ca, "ca", "", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
+	f.StringVarP(&s.format, "output", "o", "table", "how to print data: table, json or csv")
+	root.AddCommand(
+		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newDeviceCmd(s),
+		newAlertCmd(s), newEventCmd(s), newTokenCmd(s), newFeatureCmd(s), newAuditLogCmd(s), newVersionCmd(s),
+	)
+	return root
+}
+
+// chooseSubcommand is run by commands that only hold others.
+func chooseSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		if !cmd.HasParent() {
+			return cmd.Help()
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				names = append(names, c.Name())
+			}
+		}
+		return usageFault(cmd, "%s what? one of %s", cmd.CommandPath(), strings.Join(names, ", "))
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fault.New(fault.Invalid, "unknown command %q for %q", args[0], cmd.CommandPath()).
+			WithHint("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+	}
+	return usageFault(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
+}
+
+// newParentCmd makes a command that only holds others.
+func newParentCmd(use, short, long string, children ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.ArbitraryArgs, RunE: chooseSubcommand}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.AddCommand(children...)
+	return cmd
+}
+
+// usageFault is a fault of how a command was typed.
+func usageFault(cmd *cobra.Command, format string, args ...any) error {
+	return fault.New(fault.Invalid, format, args...).WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// exactly takes as many arguments as it is given names for.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usageFault(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+		case len(args) > len(names):
+			return usageFault(cmd, "there is an argument too many: %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// atLeast takes one argument for each name and any number more.
+func atLeast(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return usageFault(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+		}
+		return nil
+	}
+}
+
+func newVersionCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(s.Stdout, "interdict %s %s %s/%s\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+}
+
+// Version is the version of the running program as its build recorded it:
+// that of the release's tag, or of the commit it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

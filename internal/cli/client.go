@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"interdict/internal/fault"
+	"interdict/internal/problem"
+)
+
+const (
+	// apiPrefix is the version of the admin API that this client speaks.
+	apiPrefix = "/api/v1"
+	// pageSize is how many items of a list are asked for at once.
+	pageSize = 500
+	// maxAnswer bounds an answer in bytes.
+	maxAnswer = 64 << 20
+	// requestTimeout bounds a request, unless the caller's context does so
+	// earlier or the request is meant to wait.
+	requestTimeout = 30 * time.Second
+)
+
+// client speaks the admin API. Its errors are faults: those of the server, or
+// Unreachable.
+type client struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+// newClient makes a client. With a pin in the login, the server must show a
+// chain to that authority; otherwise roots decide, nil for the system's.
+func newClient(l login, roots *x509.CertPool) (*client, error) {
+	base, err := url.Parse(l.Server)
+	if err != nil || base.Scheme != "https" || base.Host == "" || (base.Path != "" && base.Path != "/") {
+		return nil, fault.New(fault.Invalid, "the server's address %q is not an https URL without a path", l.Server).
+			WithHint("write it like https://interdict.example.com:8443")
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	if l.CAFingerprint != "" {
+		pinAuthority(conf, l.CAFingerprint)
+	}
+	transport := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSClientConfig:     conf,
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}
+	return &client{base: base, token: l.Token, http: &http.Client{
+		Transport: transport,
+		// The API has no redirects; following one would show the token to
+		// somebody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// get asks for a document.
+func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodGet, path: path, query: query})
+	return a.body, err
+}
+
+// post sends body and returns the answer's document.
+func (c *client) post(ctx context.Context, path string, body any) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodPost, path: path, body: body})
+	return a.body, err
+}
+
+// put replaces a document.
+func (c *client) put(ctx context.Context, path string, body any) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodPut, path: path, body: body})
+	return a.body, err
+}
+
+// remove deletes what path names.
+func (c *client) remove(ctx context.Context, path string) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodDelete, path: path})
+	return a.body, err
+}
+
+// edit reads a document, and sends what change makes of it back with the
+// method, provided that nobody else changed it meanwhile.
+func edit[T any](ctx context.Context, c *client, method, path string, change func(*T) any) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodGet, path: path})
+	if err != nil {
+		return nil, err
+	}
+	v, err := decode[T](a.body)
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.send(ctx, request{method: method, path: path, body: change(&v), ifMatch: a.etag})
+	return out.body, err
+}
+
+// list asks for a list page by page, until limit items are there or all, if
+// limit is 0.
+func (c *client) list(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
+	q := url.Values{}
+	for k, v := range query {
+		q[k] = v
+	}
+	var items []json.RawMessage
+	for {
+		size := pageSize
+		if limit > 0 {
+			size = min(size, limit-len(items))
+		}
+		q.Set("limit", strconv.Itoa(size))
+		raw, err := c.get(ctx, path, q)
+		if err != nil {
+			return nil, err
+		}
+		p, err := decode[page](raw)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, p.Items...)
+		if p.Next == "" || limit > 0 && len(items) >= limit {
+			return items, nil
+		}
+		q.Set("cursor", p.Next)
+	}
+}
+
+// page is one page of any list.
+type page struct {
+	Items []json.RawMessage `json:"items"`
+	Next  string            `json:"next"`
+}
+
+func decode[T any](raw json.RawMessage) (T, error) {
+	var v T
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return v, fmt.Errorf("reading the server's answer: %w", err)
+	}
+	return v, nil
+}
+
+type request struct {
+	method, path string
+	query        url.Values
+	body         any
+	ifMatch      string
+	// waits says that the answer comes when it comes.
+	waits bool
+}
+
+type answer struct {
+	body json.RawMessage
+	etag string
+}
+
+func (c *client) send(ctx context.Context, r request) (answer, error) {
+	if !r.waits {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+	}
+	req, err := c.newRequest(ctx, r)
+	if err != nil {
+		return answer{}, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, c.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusMultipleChoices {
+		return answer{}, problem.Read(resp)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return answer{}, c.unreachable(ctx, err)
+	}
+	return answer{body: body, etag: resp.Header.Get("ETag")}, nil
+}
+
+func (c *client) newRequest(ctx context.Context, r request) (*http.Request, error) {
+	var body io.Reader = http.NoBody
+	if r.body != nil {
+		b, err := json.Marshal(r.body)
+		if err != nil {
+			return nil, fmt.Errorf("writing the request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	u := *c.base
+	u.Path, u.RawPath, u.RawQuery = "", "", ""
+	target := u.String() + apiPrefix + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
+	if err != nil {
+		return nil, fmt.Errorf("writing the request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if r.body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.ifMatch != "" {
+		req.Header.Set("If-Match", r.ifMatch)
+	}
+	return req, nil
+}
+
+// unreachable tells why no answer came.
+func (c *client) unreachable(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return context.Canceled
+	}
+	var trust *trustError
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	switch {
+	case errors.As(err, &trust):
+		return fault.New(fault.Unreachable, "%s", trust.Error()).Because(err).
+			WithHint("is this the right server? if it was set up anew, type 'interdict login' again")
+	case errors.As(err, &unknown):
+		return fault.New(fault.Unreachable, "the certificate of %s is signed by an authority that is not known here", c.base.Host).
+			Because(err).WithHint("give the server's DIR/ca.pem with --ca, or type 'interdict login'")
+	case errors.As(err, &name):
+		return fault.New(fault.Unreachable, "the certificate of the server is not for %s", c.base.Hostname()).Because(err).
+			WithHint("start the server with --host %s", c.base.Hostname())
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fault.New(fault.Unreachable, "the server at %s does not answer: %v", c.base.Host, err).Because(err).
+		WithHint("is it running there, and can this machine reach it?")
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"encoding/json"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/fault"
+	"interdict/internal/indicator"
+)
+
+// listRaw returns the items of the list at path, all of them when limit is 0.
+func (s *session) listRaw(cmd *cobra.Command, path string, q url.Values, limit int) ([]json.RawMessage, error) {
+	if limit < 0 {
+		return nil, usageFault(cmd, "--limit must be at least 0, which means all")
+	}
+	c, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	return c.list(cmd.Context(), path, q, limit)
+}
+
+// list prints the list at path, all of it when limit is 0.
+func list[T any](s *session, cmd *cobra.Command, path string, q url.Values, limit int, columns []column[T]) error {
+	items, err := s.listRaw(cmd, path, q, limit)
+	if err != nil {
+		return err
+	}
+	return printList(s, items, columns)
+}
+
+// show prints the one thing at path.
+func show[T any](s *session, cmd *cobra.Command, path string, columns []column[T]) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	raw, err := c.get(cmd.Context(), path, nil)
+	if err != nil {
+		return err
+	}
+	return printOne(s, raw, columns)
+}
+
+func addLimitFlag(cmd *cobra.Command, limit *int) {
+	cmd.Flags().IntVar(limit, "limit", 0, "print at most this `number`; 0 prints all")
+}
+
+func addScopeFlags(cmd *cobra.Command, scope *indicator.Scope) {
+	cmd.Flags().StringSliceVar(&scope.Include, "include-group", nil, "only devices of this `group`; may be repeated")
+	cmd.Flags().StringSliceVar(&scope.Exclude, "exclude-group", nil, "not the devices of this `group`, whatever else they are in; may be repeated")
+}
+
+// setQuery sets a query parameter if it has a value.
+func setQuery(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}
+
+// parseLabels reads K=V pairs of a flag.
+func parseLabels(flag string, pairs []string) (map[string]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	labels := make(map[string]string, len(pairs))
+	for _, p := range pairs {
+		k, v, ok := strings.Cut(p, "=")
+		if !ok || k == "" {
+			return nil, fault.New(fault.Invalid, "--%s %q is not of the form KEY=VALUE", flag, p)
+		}
+		labels[k] = v
+	}
+	return labels, nil
+}
+
+// parseSpan reads a span of time: what time.ParseDuration reads, and days as
+// in "7d".
+func parseSpan(s string) (time.Duration, bool) {
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 0 || n > 36500 {
+			return 0, false
+		}
+		return time.Duration(n) * 24 * time.Hour, true
+	}
+	d, err := time.ParseDuration(s)
+	return d, err == nil && d >= 0
+}
+
+// parseMoment reads a point in time: RFC 3339, a date (its first instant in
+// UTC), or a span of time, which direction places after (+1) or before (-1)
+// now.
+func parseMoment(name, s string, now time.Time, direction time.Duration) (time.Time, error) {
+	if d, ok := parseSpan(s); ok {
+		return now.Add(direction * d).UTC(), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fault.New(fault.Invalid, "%s %q is not a time", name, s).
+		WithHint("write 90m, 24h, 7d, 2026-12-31 or 2026-12-31T18:00:00Z")
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}
+
+// remove deletes the one thing that ref names below path.
+func (s *session) remove(cmd *cobra.Command, w waitFlags, path, ref, kind string) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	raw, err := c.remove(cmd.Context(), path+url.PathEscape(ref))
+	if err != nil {
+		return err
+	}
+	return s.changed(cmd.Context(), c, w, raw, "deleted %s %s", kind, ref)
+}

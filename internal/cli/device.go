@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+func newDeviceCmd(s *session) *cobra.Command {
+	return newParentCmd("device", "Look at and change enrolled devices",
+		`A device is a machine that was enrolled with 'interdict-agent enroll TOKEN'. It
+is named by its name or its id.`,
+		newDeviceListCmd(s), newDeviceShowCmd(s), newDeviceSetCmd(s), newDeviceDeleteCmd(s), newDeviceSyncCmd(s))
+}
+
+// deviceView is a device as the API shows it.
+type deviceView struct {
+	fleet.Device
+
+	Effective fleet.Effective `json:"effective"`
+}
+
+func deviceColumns() []column[deviceView] {
+	return []column[deviceView]{
+		{"id", func(d deviceView) string { return string(d.ID) }},
+		{"name", func(d deviceView) string { return d.Name }},
+		{"online", func(d deviceView) string {
+			if d.Online {
+				return "yes"
+			}
+			return "no"
+		}},
+		{"state", func(d deviceView) string { return string(d.State()) }},
+		{"network_protection", func(d deviceView) string { return string(d.Effective.Settings.NetworkProtection) }},
+		{"os", func(d deviceView) string { return strings.TrimSpace(d.OS + " " + d.OSVersion) }},
+		{"agent", func(d deviceView) string { return d.AgentVersion }},
+		{"labels", func(d deviceView) string { return formatLabels(d.Labels) }},
+		{"last_seen", func(d deviceView) string { return formatTime(d.LastSeen) }},
+	}
+}
+
+func newDeviceListCmd(s *session) *cobra.Command {
+	var group, search string
+	var limit int
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the devices, whether they are online, and how far they are",
+		Example: "  interdict device list --group laptops",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := url.Values{}
+			setQuery(q, "group", group)
+			setQuery(q, "search", search)
+			return list(s, cmd, "/devices", q, limit, deviceColumns())
+		},
+	}
+	cmd.Flags().StringVar(&group, "group", "", "only devices of this `group`")
+	cmd.Flags().StringVar(&search, "search", "", "only with this `text` in id, name, host name or labels")
+	addLimitFlag(cmd, &limit)
+	return cmd
+}
+
+func newDeviceShowCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a device, the settings it has to obey, and the policies they come from",
+		Args:  exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(s, cmd, "/devices/"+url.PathEscape(args[0]), append(deviceColumns(),
+				column[deviceView]{"set_by_policy", func(d deviceView) string { return d.Effective.Origin["network_protection"] }},
+				column[deviceView]{"enforced_mode", func(d deviceView) string { return string(d.Applied.Mode) }},
+				column[deviceView]{"error", func(d deviceView) string { return d.Applied.Error }},
+				column[deviceView]{"groups", func(d deviceView) string { return strings.Join(d.Groups, ", ") }},
+				column[deviceView]{"hostname", func(d deviceView) string { return d.Hostname }},
+				column[deviceView]{"enrolled", func(d deviceView) string { return formatTime(d.EnrolledAt) }}))
+		},
+	}
+}
+
+func newDeviceSetCmd(s *session) *cobra.Command {
+	var name string
+	var labels, drop []string
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:     "set NAME",
+		Short:   "Change a device's name or labels",
+		Example: "  interdict device set alice-pc --label site=berlin --remove-label pilot",
+		Args:    exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			add, err := parseLabels("label", labels)
+			if err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := edit(cmd.Context(), c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), func(d *deviceView) any {
+				body := map[string]any{}
+				if name != "" {
+					body["name"] = name
+				}
+				if len(add)+len(drop) > 0 {
+					all := maps.Clone(d.Labels)
+					if all == nil {
+						all = map[string]string{}
+					}
+					for _, k := range drop {
+						delete(all, k)
+					}
+					maps.Copy(all, add)
+					body["labels"] = all
+				}
+				return body
+			})
+			if err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, wait, raw, "changed device %s", args[0])
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
+	cmd.Flags().StringArrayVar(&labels, "label", nil, "set a label, `KEY=VALUE`; may be repeated")
+	cmd.Flags().StringArrayVar(&drop, "remove-label", nil, "take the label with this `key` away; may be repeated")
+	wait.add(cmd)
+	return cmd
+}
+
+func newDeviceDeleteCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Delete a device; it has to enrol again to come back",
+		Args:  exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.remove(cmd, waitFlags{}, "/devices/", args[0], "device")
+		},
+	}
+}
+
+func newDeviceSyncCmd(s *session) *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "sync NAME",
+		Short: "Ask a device to check for changes now, and wait until it has applied them",
+		Args:  exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			start := time.Now()
+			a, err := c.send(ctx, request{method: http.MethodPost, path: "/devices/" + url.PathEscape(args[0]) + "/sync", waits: true})
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fault.New(fault.Internal, "device %s did not answer within %s", args[0], timeout).
+					WithHint("see 'interdict device show %s'", args[0])
+			}
+			if err != nil {
+				return err
+			}
+			if s.format == formatJSON {
+				return printJSON(s.Stdout, a.body)
+			}
+			d, err := decode[deviceView](a.body)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(s.Stdout, "%s enforces version %d, network protection %s (%s)\n",
+				printable(d.Name), d.Applied.Version, d.Applied.Mode, time.Since(start).Round(time.Millisecond))
+			return err
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "give up after this `time`")
+	return cmd
+}

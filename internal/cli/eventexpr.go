@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"interdict/internal/fault"
+)
+
+// eventTerms are the terms of an event expression and the query parameters
+// they become.
+var eventTerms = map[string]string{ //nolint:gochecknoglobals // a table that never changes
+	"event_id": "event_id", "id": "event_id",
+	"app":    "app",
+	"device": "device",
+	"host":   "host",
+	"action": "action",
+	"user":   "user",
+	"since":  "since",
+	"until":  "until",
+}
+
+// parseEventExpr reads an expression such as
+//
+//	event_id=1126 app=itunes since=1h host="a b"
+//
+// into the parameters of a query. Terms are separated by spaces and joined by
+// and; a value with spaces stands in double quotes.
+func parseEventExpr(expr string, now time.Time) (url.Values, error) {
+	q := url.Values{}
+	terms, err := splitTerms(expr)
+	if err != nil {
+		return nil, err
+	}
+	for _, term := range terms {
+		key, value, ok := strings.Cut(term, "=")
+		name, known := eventTerms[key]
+		switch {
+		case !ok:
+			return nil, termFault("the term %q has no value", term)
+		case !known:
+			return nil, termFault("the term %q is not known", key)
+		case value == "":
+			return nil, termFault("the term %q has an empty value", key)
+		case q.Has(name):
+			return nil, termFault("the term %q is there twice", key)
+		}
+		if name == "since" || name == "until" {
+			t, err := parseMoment(name, value, now, -1)
+			if err != nil {
+				return nil, err
+			}
+			value = t.Format(time.RFC3339Nano)
+		}
+		q.Set(name, value)
+	}
+	return q, nil
+}
+
+func termFault(format string, args ...any) error {
+	names := sortedKeys(eventTerms)
+	names = slices.DeleteFunc(names, func(n string) bool { return n == "id" })
+	return fault.New(fault.Invalid, format, args...).
+		WithHint("terms are NAME=VALUE with one of %s; for example event_id=1126 app=itunes since=1h", strings.Join(names, ", "))
+}
+
+// splitTerms splits at spaces outside double quotes, and takes the quotes
+// away.
+func splitTerms(expr string) ([]string, error) {
+	var terms []string
+	var b strings.Builder
+	quoted, started := false, false
+	for _, r := range expr {
+		switch {
+		case r == '"':
+			quoted, started = !quoted, true
+		case !quoted && strings.ContainsRune(" \t\n\r", r):
+			if started {
+				terms = append(terms, b.String())
+			}
+			b.Reset()
+			started = false
+		default:
+			b.WriteRune(r)
+			started = true
+		}
+	}
+	if quoted {
+		return nil, termFault("a double quote is not closed")
+	}
+	if started {
+		terms = append(terms, b.String())
+	}
+	return terms, nil
+}

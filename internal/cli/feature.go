@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+func newFeatureCmd(s *session) *cobra.Command {
+	return newParentCmd("feature", "Look at and turn the features of the whole server",
+		`The features:
+
+    app-enforcement             unsanctioned and monitored apps become indicators
+    custom-network-indicators   custom indicators count
+
+Both are on at first. Names may be written with - or _.`,
+		newFeatureListCmd(s), newFeatureSetCmd(s))
+}
+
+// featureView is a feature as the API shows it.
+type featureView struct {
+	Name        fleet.Feature `json:"name"`
+	Description string        `json:"description"`
+	Enabled     bool          `json:"enabled"`
+}
+
+func onOff(on bool) string { //nolint:revive // flag-parameter: the flag is the value to print
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+func newFeatureListCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the features and whether they are on",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return list(s, cmd, "/features", nil, 0, []column[featureView]{
+				{"name", func(f featureView) string { return string(f.Name) }},
+				{"state", func(f featureView) string { return onOff(f.Enabled) }},
+				{"description", func(f featureView) string { return f.Description }},
+			})
+		},
+	}
+}
+
+func newFeatureSetCmd(s *session) *cobra.Command {
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:     "set NAME on|off",
+		Short:   "Turn a feature on or off",
+		Example: "  interdict feature set app-enforcement off --wait",
+		Args:    exactly("NAME", "on or off"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[1] != "on" && args[1] != "off" {
+				return fault.New(fault.Invalid, "%q is neither on nor off", args[1])
+			}
+			name := strings.ReplaceAll(args[0], "-", "_")
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.put(cmd.Context(), "/features/"+url.PathEscape(name), map[string]any{"enabled": args[1] == "on"})
+			if err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, wait, raw, "feature %s is %s", name, args[1])
+		},
+	}
+	wait.add(cmd)
+	return cmd
+}

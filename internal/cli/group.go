@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/fleet"
+)
+
+func newGroupCmd(s *session) *cobra.Command {
+	return newParentCmd("group", "Look at and change device groups",
+		`A device group has static members and every device that carries all the labels
+of its rule. Groups say where policies, tags and indicators count. A group is
+named by its name or its id.`,
+		newGroupListCmd(s), newGroupShowCmd(s), newGroupCreateCmd(s), newGroupSetCmd(s), newGroupDeleteCmd(s))
+}
+
+// groupView is a group as the API shows it.
+type groupView struct {
+	fleet.Group
+
+	Devices int `json:"devices"`
+}
+
+func groupColumns() []column[groupView] {
+	return []column[groupView]{
+		{"id", func(g groupView) string { return g.ID }},
+		{"name", func(g groupView) string { return g.Name }},
+		{"devices", func(g groupView) string { return strconv.Itoa(g.Devices) }},
+		{"match", func(g groupView) string { return formatLabels(g.Match) }},
+		{"description", func(g groupView) string { return g.Description }},
+	}
+}
+
+func newGroupListCmd(s *session) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the device groups",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return list(s, cmd, "/groups", nil, limit, groupColumns())
+		},
+	}
+	addLimitFlag(cmd, &limit)
+	return cmd
+}
+
+func newGroupShowCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a group with its members",
+		Args:  exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
+				column[groupView]{"members", func(g groupView) string { return joinIDs(g.Members) }},
+				column[groupView]{"created", func(g groupView) string { return formatTime(g.CreatedAt) }}))
+		},
+	}
+}
+
+func joinIDs(ids []fleet.DeviceID) string {
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = string(id)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// groupBody is what is sent to make a group, or to change one.
+type groupBody struct {
+	Name        string            `json:"name"`
+	Description string            `json:"description,omitempty"`
+	Members     []string          `json:"members,omitempty"`
+	Match       map[string]string `json:"match_labels,omitempty"`
+}
+
+// groupFlags are what create and set have in common.
+type groupFlags struct {
+	description string
+	match       []string
+	wait        waitFlags
+}
+
+func (g *groupFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&g.description, "description", "", "a `text` for those who wonder")
+	cmd.Flags().StringArrayVar(&g.match, "match", nil, "devices with this label, `KEY=VALUE`, are in the group; repeated, those with all of them")
+	g.wait.add(cmd)
+}
+
+func newGroupCreateCmd(s *session) *cobra.Command {
+	var flags groupFlags
+	var devices []string
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a device group",
+		Example: `  interdict group create laptops --match kind=laptop
+  interdict group create pilots --device alice-pc --device bob-pc`,
+		Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			match, err := parseLabels("match", flags.match)
+			if err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.post(cmd.Context(), "/groups",
+				groupBody{Name: args[0], Description: flags.description, Members: devices, Match: match})
+			if err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, flags.wait, raw, "made group %s", args[0])
+		},
+	}
+	cmd.Flags().StringSliceVar(&devices, "device", nil, "a static member, the `name` or id of a device; may be repeated")
+	flags.add(cmd)
+	return cmd
+}
+
+func newGroupSetCmd(s *session) *cobra.Command {
+	var flags groupFlags
+	var name string
+	var add, drop []string
+	cmd := &cobra.Command{
+		Use:   "set NAME",
+		Short: "Change a device group",
+		Long: `Set changes what its flags name and leaves the rest. --match replaces the whole
+rule; --match "" takes it away.`,
+		Example: `  interdict group set pilots --add-device carol-pc --remove-device bob-pc
+  interdict group set laptops --match kind=laptop --match site=berlin`,
+		Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			match, err := parseLabels("match", slices.DeleteFunc(slices.Clone(flags.match), func(m string) bool { return m == "" }))
+			if err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			drop, err := deviceIDs(cmd, c, drop)
+			if err != nil {
+				return err
+			}
+			raw, err := edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), func(g *groupView) any {
+				b := groupBody{Name: first(name, g.Name), Description: g.Description, Match: g.Match, Members: add}
+				if cmd.Flags().Changed("description") {
+					b.Description = flags.description
+				}
+				if cmd.Flags().Changed("match") {
+					b.Match = match
+				}
+				for _, id := range g.Members {
+					if !slices.Contains(drop, id) {
+						b.Members = append(b.Members, string(id))
+					}
+				}
+				return b
+			})
+			if err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, flags.wait, raw, "changed group %s", args[0])
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
+	cmd.Flags().StringSliceVar(&add, "add-device", nil, "make this `device` a static member; may be repeated")
+	cmd.Flags().StringSliceVar(&drop, "remove-device", nil, "this `device` ceases to be a static member; may be repeated")
+	flags.add(cmd)
+	return cmd
+}
+
+// deviceIDs looks up the ids of devices that are named by id or name.
+func deviceIDs(cmd *cobra.Command, c *client, refs []string) ([]fleet.DeviceID, error) {
+	var ids []fleet.DeviceID
+	for _, ref := range refs {
+		raw, err := c.get(cmd.Context(), "/devices/"+url.PathEscape(ref), nil)
+		if err != nil {
+			return nil, err
+		}
+		d, err := decode[fleet.Device](raw)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, d.ID)
+	}
+	return ids, nil
+}
+
+func newGroupDeleteCmd(s *session) *cobra.Command {
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Delete a device group",
+		Args:  exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.remove(cmd, wait, "/groups/", args[0], "group")
+		},
+	}
+	wait.add(cmd)
+	return cmd
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"bufio"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/bundle"
+	"interdict/internal/fault"
+)
+
+// The files that a server keeps in its data directory for its administrator.
+const (
+	fileAdminToken = "admin-token"
+	fileURL        = "url"
+)
+
+func newLoginCmd(s *session) *cobra.Command {
+	var dataDir, fingerprint string
+	cmd := &cobra.Command{
+		Use:   "login",
+		Short: "Remember a server and a token for the commands that follow",
+		Long: `Login checks that the server accepts a token and remembers both, with the
+fingerprint of the server's certificate authority, in interdict/login.json below
+the user's configuration directory, readable by the user only.
+
+On the server's machine, --data-dir reads address, token and fingerprint from
+the files that the server wrote. Elsewhere give --server, and the token with
+--token, INTERDICT_TOKEN or on standard input. The fingerprint is part of the
+token that the server wrote; for another token give --fingerprint or --ca.`,
+		Example: `  interdict login --data-dir /var/lib/interdict
+  ssh server cat /var/lib/interdict/admin-token | interdict login --server https://interdict.example.com:8443`,
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := s.gatherLogin(dataDir, fingerprint)
+			if err != nil {
+				return err
+			}
+			roots, err := s.roots()
+			if err != nil {
+				return err
+			}
+			c, err := newClient(l, roots)
+			if err != nil {
+				return err
+			}
+			if _, err := c.get(cmd.Context(), "/features", nil); err != nil {
+				return err
+			}
+			name, err := s.writeLogin(l)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(s.Stderr, "logged in to %s; remembered in %s\n", l.Server, name)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dataDir, "data-dir", "", "the data `directory` of a server on this machine")
+	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "SHA-256 of the server's certificate authority in `hex`")
+	return cmd
+}
+
+// gatherLogin puts a login together from flags, environment, data directory
+// and standard input.
+func (s *session) gatherLogin(dataDir, fingerprint string) (login, error) {
+	l := login{
+		Server:        first(s.server, s.Getenv("INTERDICT_SERVER")),
+		Token:         first(s.token, s.Getenv("INTERDICT_TOKEN")),
+		CAFingerprint: strings.ToLower(fingerprint),
+	}
+	if b, err := hex.DecodeString(fingerprint); err != nil || fingerprint != "" && len(b) != 32 {
+		return login{}, fault.New(fault.Invalid, "the fingerprint is not a SHA-256 in hexadecimal")
+	}
+	if dataDir != "" {
+		token, err := readDataFile(dataDir, fileAdminToken)
+		if err != nil {
+			return login{}, err
+		}
+		l.Token = token
+		if l.Server == "" {
+			if l.Server, err = readDataFile(dataDir, fileURL); err != nil {
+				return login{}, err
+			}
+		}
+	}
+	if l.Server == "" {
+		return login{}, fault.New(fault.Invalid, "which server?").
+			WithHint("give --data-dir DIR on the server's machine, or --server URL")
+	}
+	if l.Token == "" {
+		fmt.Fprintln(s.Stderr, "reading the token from standard input")
+		line, _ := bufio.NewReader(s.Stdin).ReadString('\n')
+		l.Token = strings.TrimSpace(line)
+	}
+	if l.Token == "" {
+		return login{}, fault.New(fault.Invalid, "which token?").
+			WithHint("give --token, set INTERDICT_TOKEN, or write it to standard input")
+	}
+	l.CAFingerprint = first(l.CAFingerprint, tokenPin(l.Token))
+	if l.CAFingerprint == "" {
+		pin, err := s.fileFingerprint()
+		if err != nil {
+			return login{}, err
+		}
+		l.CAFingerprint = pin
+	}
+	return l, nil
+}
+
+// fileFingerprint returns the fingerprint of the authority in --ca.
+func (s *session) fileFingerprint() (string, error) {
+	name := first(s.ca, s.Getenv("INTERDICT_CA"))
+	if name == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(name) //nolint:gosec // the user names the file
+	if err != nil {
+		return "", fmt.Errorf("reading the certificate authority: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil {
+		return "", fault.New(fault.Invalid, "%s holds no certificate in PEM", name)
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return "", fault.New(fault.Invalid, "%s holds no certificate in PEM", name).Because(err)
+	}
+	return bundle.Fingerprint(block.Bytes), nil
+}
+
+func readDataFile(dir, name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the user names the directory
+	if err != nil {
+		return "", fault.New(fault.NotFound, "reading the server's data directory: %v", err).Because(err).
+			WithHint("the server writes it at its first start; its owner (often root) may read it")
+	}
+	return strings.TrimSpace(string(b)), nil
+}

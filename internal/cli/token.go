@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func newTokenCmd(s *session) *cobra.Command {
+	return newParentCmd("token", "Make and revoke enrolment tokens",
+		`An enrolment token makes machines into devices: one string with the server's
+address, the fingerprint of its certificate authority and a secret. It expires,
+admits a limited number of machines, and can give them labels and groups.`,
+		newTokenCreateCmd(s), newTokenListCmd(s), newTokenDeleteCmd(s))
+}
+
+// tokenView is an enrolment token as the API shows it.
+type tokenView struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	State     string            `json:"state"`
+	Uses      int               `json:"uses"`
+	Used      int               `json:"used"`
+	ExpiresAt time.Time         `json:"expires_at"`
+	Labels    map[string]string `json:"labels"`
+	Groups    []string          `json:"groups"`
+	// Token is there once, in the answer to its creation.
+	Token string `json:"token"`
+}
+
+func newTokenCreateCmd(s *session) *cobra.Command {
+	var name, expires string
+	var uses int
+	var labels, groups []string
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make an enrolment token and print it, this once",
+		Long: `Create prints the token alone on standard output, so that it can be handed on:
+
+    ssh laptop sudo interdict-agent enroll "$(interdict token create)"`,
+		Example: `  interdict token create --expires 24h --uses 50 --group laptops --label site=berlin`,
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := parseLabels("label", labels)
+			if err != nil {
+				return err
+			}
+			at, err := parseMoment("--expires", expires, time.Now(), 1)
+			if err != nil {
+				return err
+			}
+			if uses < 1 {
+				return usageFault(cmd, "--uses must be at least 1")
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.post(cmd.Context(), "/tokens", map[string]any{
+				"name": name, "expires_at": at, "uses": uses, "labels": nonNil(l), "groups": append([]string{}, groups...),
+			})
+			if err != nil {
+				return err
+			}
+			if s.format == formatJSON {
+				return printJSON(s.Stdout, raw)
+			}
+			t, err := decode[tokenView](raw)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(s.Stderr, "token %s, for %d machines until %s\n", printable(t.Name), t.Uses, formatTime(t.ExpiresAt))
+			_, err = fmt.Fprintln(s.Stdout, t.Token)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "a `name` to find it by; one is made up if missing")
+	f.StringVar(&expires, "expires", "24h", "until when machines can enrol: a `time` such as 24h, 7d or 2026-12-31")
+	f.IntVar(&uses, "uses", 1, "how many machines can enrol: a `number`")
+	f.StringArrayVar(&labels, "label", nil, "give the devices this label, `KEY=VALUE`; may be repeated")
+	f.StringSliceVar(&groups, "group", nil, "put the devices into this `group`; may be repeated")
+	return cmd
+}
+
+func nonNil(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+func newTokenListCmd(s *session) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the enrolment tokens, without their secrets",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return list(s, cmd, "/tokens", nil, limit, []column[tokenView]{
+				{"id", func(t tokenView) string { return t.ID }},
+				{"name", func(t tokenView) string { return t.Name }},
+				{"state", func(t tokenView) string { return t.State }},
+				{"used", func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
+				{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
+				{"labels", func(t tokenView) string { return formatLabels(t.Labels) }},
+				{"groups", func(t tokenView) string { return strings.Join(t.Groups, ", ") }},
+			})
+		},
+	}
+	addLimitFlag(cmd, &limit)
+	return cmd
+}
+
+func newTokenDeleteCmd(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:     "delete ID",
+		Aliases: []string{"revoke"},
+		Short:   "Revoke an enrolment token; devices that enrolled with it stay",
+		Args:    exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.remove(cmd.Context(), "/tokens/"+url.PathEscape(args[0]))
+			if err != nil {
+				return err
+			}
+			if s.format == formatJSON {
+				return printJSON(s.Stdout, raw)
+			}
+			_, err = fmt.Fprintf(s.Stdout, "revoked token %s\n", args[0])
+			return err
+		},
+	}
+}

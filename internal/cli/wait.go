@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+// pollRollout is how often a waiting command looks how far a change has come.
+const pollRollout = 100 * time.Millisecond
+
+// maxNames bounds how many devices are named in a sentence.
+const maxNames = 10
+
+// waitFlags are the flags of commands that change what devices enforce.
+type waitFlags struct {
+	wait    bool
+	timeout time.Duration
+}
+
+func (w *waitFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&w.wait, "wait", false, "return when every device that is online enforces the change")
+	cmd.Flags().DurationVar(&w.timeout, "timeout", time.Minute, "with --wait, give up after this `time`")
+}
+
+// change is the API's answer to a change.
+type change struct {
+	Revision uint64 `json:"revision"`
+}
+
+// changed ends a command that changed what devices enforce: it waits if it
+// was asked to, and says what was done.
+func (s *session) changed(ctx context.Context, c *client, w waitFlags, raw json.RawMessage, format string, args ...any) error {
+	done := fmt.Sprintf(format, args...)
+	if !w.wait {
+		if s.format == formatJSON {
+			return printJSON(s.Stdout, raw)
+		}
+		_, err := fmt.Fprintln(s.Stdout, printable(done))
+		return err
+	}
+	ch, err := decode[change](raw)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	r, err := s.waitRollout(ctx, c, w.timeout)
+	if err != nil {
+		return err
+	}
+	if s.format == formatJSON {
+		err = printJSON(s.Stdout, struct {
+			change
+			Rollout fleet.Rollout `json:"rollout"`
+		}{ch, r})
+	} else {
+		_, err = fmt.Fprintf(s.Stdout, "%s; applied on %d of %d devices in %s\n",
+			printable(done), r.Applied, r.Total, time.Since(start).Round(time.Millisecond))
+	}
+	return errors.Join(err, s.explainRest(ctx, c, r))
+}
+
+// waitRollout waits until no device that is online lacks the change.
+func (s *session) waitRollout(ctx context.Context, c *client, timeout time.Duration) (fleet.Rollout, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(pollRollout)
+	defer tick.Stop()
+	var last fleet.Rollout
+	defer s.endProgress()
+	for {
+		raw, err := c.get(ctx, "/rollout", nil)
+		if err != nil && ctx.Err() == nil {
+			return last, err
+		}
+		if err == nil {
+			if last, err = decode[fleet.Rollout](raw); err != nil {
+				return last, err
+			}
+			s.progress("applied %d / %d", last.Applied, last.Total)
+			if last.Pending == 0 {
+				return last, nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return last, context.Canceled
+			}
+			return last, fault.New(fault.Internal, "after %s only %d of %d devices have applied the change", timeout, last.Applied, last.Total).
+				WithHint("the change stands, and they go on applying it; 'interdict device list' shows which are behind")
+		}
+	}
+}
+
+// explainRest says which devices do not enforce the change. Those that failed
+// are an error, those that are offline are not.
+func (s *session) explainRest(ctx context.Context, c *client, r fleet.Rollout) error {
+	if r.Offline == 0 && r.Failed == 0 {
+		return nil
+	}
+	items, err := c.list(ctx, "/devices", url.Values{}, 0)
+	if err != nil {
+		return err
+	}
+	var offline, failed []string
+	for _, raw := range items {
+		d, err := decode[fleet.Device](raw)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.Applied.Digest == d.Desired:
+		case !d.Online:
+			offline = append(offline, d.Name)
+		case d.Applied.Error != "":
+			failed = append(failed, d.Name+" ("+d.Applied.Error+")")
+		}
+	}
+	if len(offline) > 0 {
+		fmt.Fprintf(s.Stderr, "offline, will apply it when back: %s\n", printable(someOf(offline)))
+	}
+	if len(failed) > 0 {
+		return fault.New(fault.Internal, "it could not be applied on %s", someOf(failed)).
+			WithHint("type 'interdict-agent doctor' on the device")
+	}
+	return nil
+}
+
+// someOf names the first few, and how many more there are.
+func someOf(names []string) string {
+	if len(names) <= maxNames {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:maxNames], ", "), len(names)-maxNames)
+}
+
+// progress shows how far something has come, in place, on a terminal only.
+func (s *session) progress(format string, args ...any) {
+	if s.Terminal {
+		fmt.Fprintf(s.Stderr, "\r\x1b[K"+format, args...)
+	}
+}
+
+func (s *session) endProgress() {
+	if s.Terminal {
+		fmt.Fprint(s.Stderr, "\r\x1b[K")
+	}
+}
