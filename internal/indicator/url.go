@@ -12,6 +12,10 @@ func parseURL(s string) (canonical, rule string) {
 	if !found || scheme != "http" && scheme != "https" {
 		return "", "must start with http:// or https://"
 	}
+	// An empty fragment does not survive url.Parse.
+	if strings.Contains(rest, "#") {
+		return "", "must not have a fragment: it is never sent"
+	}
 	u, err := url.Parse(scheme + "://" + rest)
 	if err != nil {
 		return "", "must be a URL"
@@ -37,8 +41,6 @@ func checkURL(u *url.URL) (rule string) {
 		return "must not have a user name"
 	case u.RawQuery != "" || u.ForceQuery:
 		return "must not have a query: a path is matched with any query"
-	case u.Fragment != "":
-		return "must not have a fragment: it is never sent"
 	case u.Port() == "" && strings.HasSuffix(u.Host, ":"),
 		u.Port() != "" && u.Port() != defaultPort(u.Scheme):
 		return "must not have a port: a host is matched on every port"
