@@ -109,7 +109,7 @@ func checkScope(faults *fault.Fields, s Scope) {
 		faults.Add("scope.exclude_groups", "must not have an empty group")
 	}
 	for _, g := range s.Include {
-		if slices.Contains(s.Exclude, g) {
+		if g != "" && slices.Contains(s.Exclude, g) {
 			faults.Add("scope.exclude_groups", "must not have group %q, which is also included", g)
 		}
 	}
