@@ -263,11 +263,12 @@ func sealIP(b []byte) {
 // RFC 8200, section 8.1).
 func sealTransport(b []byte, p Packet) {
 	t := b[p.IPHeader:]
-	check := t[16:18]
+	at := 16
 	if p.Protocol == ProtocolUDP {
 		binary.BigEndian.PutUint16(t[4:], uint16(len(t)))
-		check = t[6:8]
+		at = 6
 	}
+	check := t[at : at+2]
 	clear(check)
 	pseudo := uint64(len(t)) + uint64(p.Protocol)
 	pseudo = sum(pseudo, p.Source.Addr().AsSlice())
