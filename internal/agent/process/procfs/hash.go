@@ -104,13 +104,22 @@ func (h *Hasher) Sum(ctx context.Context, id FileID, open func() (fs.File, error
 	}
 	select {
 	case <-w.ready:
-		if w.err != nil {
-			return "", fmt.Errorf("hashing a program: %w", w.err)
-		}
-		return w.sum, nil
+		return w.result()
+	default: // What is known is given even if ctx is done.
+	}
+	select {
+	case <-w.ready:
+		return w.result()
 	case <-ctx.Done():
 		return "", fmt.Errorf("hashing a program: %w", context.Cause(ctx))
 	}
+}
+
+func (w *hashing) result() (string, error) {
+	if w.err != nil {
+		return "", fmt.Errorf("hashing a program: %w", w.err)
+	}
+	return w.sum, nil
 }
 
 func (h *Hasher) request(id FileID, open func() (fs.File, error)) (*hashing, error) {

@@ -69,7 +69,7 @@ func parseStat(b []byte) (stat, error) {
 	}, nil
 }
 
-// parseUID finds the effective user id in /proc/PID/status.
+// parseUID finds the real user id in /proc/PID/status.
 func parseUID(b []byte) (uint32, bool) {
 	for line := range bytes.Lines(b) {
 		rest, ok := bytes.CutPrefix(line, []byte("Uid:"))
@@ -78,10 +78,10 @@ func parseUID(b []byte) (uint32, bool) {
 		}
 		// Real, effective, saved, file system.
 		fields := bytes.Fields(rest)
-		if len(fields) < 2 {
+		if len(fields) == 0 {
 			return 0, false
 		}
-		uid, err := strconv.ParseUint(string(fields[1]), 10, 32)
+		uid, err := strconv.ParseUint(string(fields[0]), 10, 32)
 		return uint32(uid), err == nil
 	}
 	return 0, false

@@ -77,7 +77,7 @@ type Description struct {
 // a program whose file is gone, and as the process itself sees it, which in a
 // container is not the host's path. Command is the arguments joined with
 // spaces, or the kernel's name for the process in brackets when it has none.
-// The user is the effective one. SHA256 is empty: see [Hasher].
+// The user is the real one, who started the process. SHA256 is empty: see [Hasher].
 //
 // The error wraps [fs.ErrNotExist] when there is no such process.
 func (f *FS) Describe(pid int) (Description, error) {

@@ -50,7 +50,7 @@ func TestDescribe(t *testing.T) {
 				"42/stat":    file(statLine("curl")),
 				"42/exe":     symlink("/usr/bin/curl"),
 				"42/cmdline": file("curl\x00-s\x00https://init.itunes.apple.com/\x00"),
-				"42/status":  file("Name:\tcurl\nUid:\t0\t1000\t1000\t1000\n"),
+				"42/status":  file("Name:\tcurl\nUid:\t1000\t0\t0\t0\n"),
 				"42/cgroup":  file("0::/user.slice/user-1000.slice/session-1.scope\n"),
 				"7/exe":      symlink("/usr/bin/bash"),
 			},

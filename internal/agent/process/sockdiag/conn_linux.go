@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -22,8 +23,21 @@ type Conn struct {
 }
 
 // Open opens a Conn in the calling thread's network namespace.
-func Open() (*Conn, error) {
-	nl, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{MessageBufferSize: bufferSize})
+func Open() (*Conn, error) { return dial(0) }
+
+// OpenAt opens a Conn in the network namespace that the file at path stands
+// for, such as /proc/PID/ns/net. The namespace lives at least until Close.
+func OpenAt(path string) (*Conn, error) {
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the socket monitor of another namespace: %w", err)
+	}
+	defer ns.Close()
+	return dial(int(ns.Fd()))
+}
+
+func dial(netns int) (*Conn, error) {
+	nl, err := netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{NetNS: netns, MessageBufferSize: bufferSize})
 	if err != nil {
 		return nil, fmt.Errorf("opening the socket monitor: %w", err)
 	}
