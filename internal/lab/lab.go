@@ -6,12 +6,12 @@
 //	host "hq"   ──veth── ┘
 //
 // Everything happens inside namespaces that only the lab's processes see:
-// network, mounts and, for an ordinary user, user ids. Run enters them by
-// starting the program again. There the program is root, /run is an empty
-// memory file system, and the resolver's configuration points to the lab's DNS.
+// network, mounts and, for an ordinary user, user ids. Enter starts the
+// program again inside them. There the program is root, /run is an empty file
+// system in memory, and the resolver's configuration points to the lab's DNS.
 // Nothing on the machine itself is changed, so that nothing is left when the
-// last process ends, however it ends; processes die with the one that started
-// them.
+// last process ends, however it ends; programs on hosts die with the process
+// that started them.
 //
 // Addresses are those that are reserved for documentation: names live in
 // 203.0.113.0/24 and 2001:db8:1::/64, hosts in 198.51.100.0/24 and below
@@ -65,10 +65,10 @@ type Lab struct {
 	net   *internet.Internet
 }
 
-// New builds a lab. It can be called once in a process, inside Run only.
+// New builds a lab. It can be called once in a process, after Enter only.
 func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if !Inside() {
-		return nil, errors.New("building the lab: the process is not inside lab.Run")
+		return nil, errors.New("building the lab: the process has not entered the lab")
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("building the lab: %w", err)

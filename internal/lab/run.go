@@ -1,22 +1,25 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
 )
 
-// insideEnv is set for the process that Run starts. Its value is the Privilege
-// the lab runs with.
-const insideEnv = "INTERDICT_LAB"
-
-// endPatience is how long the process inside may take to end once it is told
-// to.
-const endPatience = 15 * time.Second
+// The environment of a process inside the lab.
+const (
+	// insideEnv is the Privilege the lab runs with.
+	insideEnv = "INTERDICT_LAB"
+	// filesEnv are the numbers of the open files that Enter was given,
+	// separated by commas.
+	filesEnv = "INTERDICT_LAB_FILES"
+)
 
 // Privilege is where the lab takes its rights from.
 type Privilege string
@@ -30,7 +33,7 @@ const (
 	PrivilegeUserNamespace Privilege = "user namespace"
 )
 
-// Inside says whether this process was started by Run.
+// Inside says whether this process has entered a lab.
 func Inside() bool { return os.Getenv(insideEnv) != "" }
 
 // CurrentPrivilege says where a process inside the lab has its rights from.
@@ -45,7 +48,7 @@ type Tool struct {
 
 // Tools are the programs that every lab needs.
 func Tools() []Tool {
-	return []Tool{{Command: "ip", Package: "iproute2"}, {Command: "nsenter", Package: "util-linux"}}
+	return []Tool{{Command: "ip", Package: "iproute2"}, {Command: "unshare", Package: "util-linux"}, {Command: "nsenter", Package: "util-linux"}}
 }
 
 // MissingError says which tools are not installed.
@@ -58,6 +61,8 @@ func (e *MissingError) Error() string {
 		commands = append(commands, t.Command)
 		packages = append(packages, t.Package)
 	}
+	slices.Sort(packages)
+	packages = slices.Compact(packages)
 	return fmt.Sprintf("%s not found: on Debian or Ubuntu, run apt-get install %s",
 		strings.Join(commands, ", "), strings.Join(packages, " "))
 }
@@ -78,49 +83,74 @@ func CheckTools(others ...Tool) error {
 }
 
 // Check says why no lab can be built on this machine, or nil if one can: it
-// starts a program that does nothing in the lab's namespaces.
+// starts a program that does next to nothing in the lab's namespaces.
 func Check(ctx context.Context) error {
 	if err := CheckTools(); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "ip", "link", "set", "dev", "lo", "up")
-	isolate(cmd, privilege())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return isolationError(fmt.Errorf("%w: %s", err, out))
+	args := isolated(privilege(), "ip", "link", "set", "dev", "lo", "up")
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput() //nolint:gosec // fixed arguments
+	if err != nil {
+		return isolationError(fmt.Errorf("%w: %s", err, bytes.TrimSpace(out)))
 	}
 	return nil
 }
 
-// Run starts this program again inside the lab's namespaces, with the same
-// arguments and standard streams, and waits for it. It returns the exit code
-// of the process inside. When the context ends, that process is asked to end
-// by SIGTERM, and killed if it does not. A process inside must not call Run.
-func Run(ctx context.Context) (int, error) {
+// Enter starts this program again, inside the lab's namespaces, in place of
+// this process: same id, arguments, standard streams and environment. It
+// returns only if that is impossible. Files stay open: Inherited returns them
+// inside.
+func Enter(ctx context.Context, files ...*os.File) error {
 	if Inside() {
-		return 0, errors.New("starting the lab: the process is inside a lab already")
+		return errors.New("entering the lab: the process is inside a lab already")
 	}
-	if err := CheckTools(); err != nil {
-		return 0, fmt.Errorf("starting the lab: %w", err)
+	if err := Check(ctx); err != nil {
+		return fmt.Errorf("entering the lab: %w", err)
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return 0, fmt.Errorf("starting the lab: %w", err)
+		return fmt.Errorf("entering the lab: %w", err)
+	}
+	var numbers []string
+	for _, f := range files {
+		if err := keepOpen(f); err != nil {
+			return fmt.Errorf("entering the lab: %w", err)
+		}
+		numbers = append(numbers, strconv.Itoa(int(f.Fd())))
 	}
 	p := privilege()
-	cmd := exec.CommandContext(ctx, self, os.Args[1:]...) //nolint:gosec // this program with its own arguments
-	cmd.Env = append(os.Environ(), insideEnv+"="+string(p), "QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return terminate(cmd.Process) }
-	cmd.WaitDelay = endPatience
-	isolate(cmd, p)
-	if err = cmd.Start(); err != nil {
-		return 0, fmt.Errorf("starting the lab: %w", isolationError(err))
+	env := append(os.Environ(), insideEnv+"="+string(p), filesEnv+"="+strings.Join(numbers, ","),
+		// The advice of quic-go to change a setting of the machine.
+		"QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true")
+	return fmt.Errorf("entering the lab: %w", replace(isolated(p, append([]string{self}, os.Args[1:]...)...), env))
+}
+
+// Inherited returns the files that Enter was given, in the same order. It is
+// called once.
+func Inherited() ([]*os.File, error) {
+	var files []*os.File
+	for text := range strings.SplitSeq(os.Getenv(filesEnv), ",") {
+		if text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", filesEnv, err)
+		}
+		files = append(files, os.NewFile(uintptr(n), "inherited "+text))
 	}
-	err = cmd.Wait()
-	if cmd.ProcessState == nil {
-		return 0, fmt.Errorf("running the lab: %w", err)
+	return files, nil
+}
+
+// isolated returns the command line that runs a program in new network and
+// mount namespaces. An ordinary user gets a user namespace too, in which only
+// his own user and group exist, as root.
+func isolated(p Privilege, program ...string) []string {
+	args := []string{"unshare", "--net", "--mount"}
+	if p == PrivilegeUserNamespace {
+		args = append(args, "--user", "--map-root-user")
 	}
-	return cmd.ProcessState.ExitCode(), nil
+	return append(append(args, "--"), program...)
 }
 
 func privilege() Privilege {

@@ -12,23 +12,30 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// isolate prepares a command to start in new network and mount namespaces and
-// to die with this process. An ordinary user gets a user namespace too, in
-// which only his own user and group exist, as root.
-func isolate(cmd *exec.Cmd, p Privilege) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS,
-		Pdeathsig:  unix.SIGKILL,
+// endPatience is how long it may take to end the processes of a host.
+const endPatience = 15 * time.Second
+
+// keepOpen lets a file outlive replace.
+func keepOpen(f *os.File) error {
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil {
+		return fmt.Errorf("keeping %s open: %w", f.Name(), err)
 	}
-	if p == PrivilegeUserNamespace {
-		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	return nil
+}
+
+// replace runs a program in place of this process. It returns only if that
+// fails.
+func replace(args, env []string) error {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
 	}
+	return unix.Exec(path, args, env)
 }
 
 // restrictions are the settings by which distributions and administrators
@@ -51,9 +58,6 @@ func isolationError(err error) error {
 	}
 	return fmt.Errorf("making a user namespace: %w: run as root", err)
 }
-
-// terminate asks a process to end.
-func terminate(p *os.Process) error { return p.Signal(unix.SIGTERM) }
 
 // hideMachine makes the mounts of this process its own, and hides /run: the
 // sockets of the machine's services are there, and the names of its network

@@ -12,11 +12,11 @@ import (
 
 var errLinuxOnly = errors.New("the lab is made of Linux namespaces and needs Linux")
 
-func isolate(*exec.Cmd, Privilege) {}
+func keepOpen(*os.File) error { return errLinuxOnly }
+
+func replace(_, _ []string) error { return errLinuxOnly }
 
 func isolationError(error) error { return errLinuxOnly }
-
-func terminate(p *os.Process) error { return p.Kill() }
 
 func hideMachine() error { return errLinuxOnly }
 

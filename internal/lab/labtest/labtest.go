@@ -18,17 +18,10 @@ func Main(m *testing.M) int {
 	if lab.Inside() {
 		return m.Run()
 	}
-	ctx := context.Background()
-	if err := lab.Check(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "\n=== NO LAB: tests that need one cannot run: %v\n\n", err)
-		return m.Run()
-	}
-	code, err := lab.Run(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	// Enter does not return if it succeeds.
+	err := lab.Enter(context.Background())
+	fmt.Fprintf(os.Stderr, "\n=== NO LAB: tests that need one cannot run: %v\n\n", err)
+	return m.Run()
 }
 
 // Require skips a test that is not inside the lab's namespaces, or fails it if
