@@ -119,6 +119,9 @@ type Policy struct {
 type Effective struct {
 	Settings Settings          `json:"settings"`
 	Origin   map[string]string `json:"origin"`
+	// Conflicts are settings that policies of the same priority make
+	// differently.
+	Conflicts []Conflict `json:"conflicts,omitempty"`
 }
 
 // Feature is a switch of the whole server.
