@@ -55,7 +55,10 @@ func BenchmarkDNS(b *testing.B) {
 	}{
 		{"parse an alias chain", func() error { _, err := ParseDNSAnswer(chain); return err }},
 		{"parse an HTTPS record", func() error { _, err := ParseDNSAnswer(https); return err }},
-		{"refuse", func() error { _, err := RefuseDNS(chain, RefuseOptions{Reason: "Blocked.", Length: len(chain)}); return err }},
+		{"refuse", func() error {
+			_, err := RefuseDNS(chain, RefuseOptions{Reason: "Blocked.", Length: len(chain)})
+			return err
+		}},
 		{"strip ech", func() error { _, _, err := StripECH(https); return err }},
 	} {
 		b.Run(bb.name, func(b *testing.B) {

@@ -156,8 +156,12 @@ func TestQUIC(t *testing.T) {
 		})}, named},
 		{"all of it again after a Retry", [][]byte{
 			first,
-			with(func(p *initialPacket) { p.destID, p.token, p.frames, p.number = otherID, []byte("token"), padded(half), 3 }),
-			with(func(p *initialPacket) { p.destID, p.token, p.frames, p.number = otherID, []byte("token"), padded(rest), 4 }),
+			with(func(p *initialPacket) {
+				p.destID, p.token, p.frames, p.number = otherID, []byte("token"), padded(half), 3
+			}),
+			with(func(p *initialPacket) {
+				p.destID, p.token, p.frames, p.number = otherID, []byte("token"), padded(rest), 4
+			}),
 		}, named},
 		{"garbage between the halves", [][]byte{first, broken, []byte("garbage"), unknown, {}, with(second)}, named},
 		{"no name", [][]byte{with(func(p *initialPacket) {

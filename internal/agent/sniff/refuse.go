@@ -35,8 +35,8 @@ type RefuseOptions struct {
 // so that nobody keeps the answer (RFC 2308, section 5): when the name is
 // allowed again it is back at once. A DNS cookie is handed on.
 //
-// Length is reached with EDNS padding (RFC 7830), or with a TXT record in the
-// additional section where there is no EDNS. Lengths that have no room for
+// Length is reached with EDNS padding (RFC 7830), or with a record of private
+// type in the additional section where there is no EDNS. Lengths that have no room for
 // either give an error that is ErrLength; no answer that a server sends has
 // such a length.
 func RefuseDNS(msg []byte, opt RefuseOptions) ([]byte, error) {
@@ -57,7 +57,7 @@ func RefuseDNS(msg []byte, opt RefuseOptions) ([]byte, error) {
 	case old != nil:
 		out = m.appendEDNS(out, old, reason, opt.Length)
 	case room > 0:
-		out = appendFiller(out, reason, room)
+		out = appendFiller(out, room)
 	}
 	if opt.Length != 0 && len(out) != opt.Length {
 		return nil, fmt.Errorf("refusing in %d bytes: %w", opt.Length, ErrLength)
@@ -151,30 +151,23 @@ func (m *message) cookie(opt *record) []byte {
 	return nil
 }
 
-// appendFiller appends a TXT record of the root, room bytes long, and nothing
-// when there is not room for one. Its text is the reason, then spaces.
-func appendFiller(out []byte, reason string, room int) []byte {
-	const root, longest = 1, 255
+// appendFiller appends a record of the root, room bytes long, and nothing
+// when there is not room for one. Its type is of the private range (RFC 6895,
+// section 3.1), so its data has no structure: where only the beginning of a
+// message can be overwritten, what follows may stay as it is.
+func appendFiller(out []byte, room int) []byte {
+	const root, privateType = 1, 65280
 	data := room - root - recordFields
-	if data < 1 || data > 0xffff {
+	if data < 0 || data > 0xffff {
 		return out
 	}
 	out[11] = 1 // additional records
 	out = append(out, 0)
-	out = binary.BigEndian.AppendUint16(out, dns.TypeTXT)
+	out = binary.BigEndian.AppendUint16(out, privateType)
 	out = binary.BigEndian.AppendUint16(out, dns.ClassINET)
 	out = binary.BigEndian.AppendUint32(out, 0)
 	out = binary.BigEndian.AppendUint16(out, uint16(data))
-	for data > 0 {
-		n := min(data-1, longest)
-		text := cutText(reason, n)
-		out = append(out, byte(n))
-		out = append(out, text...)
-		out = append(out, strings.Repeat(" ", n-len(text))...)
-		reason = ""
-		data -= 1 + n
-	}
-	return out
+	return append(out, make([]byte, data)...)
 }
 
 // cutText cuts s to at most n bytes between two characters.
