@@ -1,0 +1,41 @@
+package adminapi
+
+import (
+	"context"
+	"net/http"
+
+	"interdict/internal/cloudapp"
+	"interdict/internal/control"
+)
+
+type appsInput struct {
+	pageInput
+
+	Search   string       `query:"search" maxLength:"256" doc:"Only apps with this text in id, name, vendor or domains"`
+	Tag      cloudapp.Tag `query:"tag" enum:"none,sanctioned,unsanctioned,monitored" doc:"Only apps with this tag"`
+	Category string       `query:"category" maxLength:"128" doc:"Only apps of this category"`
+}
+
+type tagInput struct {
+	Body control.TagRequest
+}
+
+func (a *API) addApps() {
+	const tag = "apps"
+	add(a, route{http.MethodGet, "/apps", "list-apps", "List the cloud apps with their tags", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *appsInput) (*pageOutput[control.AppView], error) {
+			return pageOf(a.control.Apps(ctx, control.AppQuery{
+				Search: in.Search, Tag: in.Tag, Category: in.Category, PageQuery: in.query(),
+			}))
+		})
+	add(a, route{http.MethodGet, "/apps/{id}", "get-app", "Get one cloud app", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *refInput) (*bodyOutput[control.AppView], error) {
+			v, err := a.control.App(ctx, in.ID)
+			return &bodyOutput[control.AppView]{v}, err
+		})
+	add(a, route{http.MethodPut, "/app-tags", "tag-apps", "Tag apps, all of them or none", tag, control.RoleOperator, 0},
+		func(ctx context.Context, by control.Actor, in *tagInput) (*bodyOutput[control.Change], error) {
+			ch, err := a.control.TagApps(ctx, by, in.Body)
+			return &bodyOutput[control.Change]{ch}, err
+		})
+}

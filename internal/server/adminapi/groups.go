@@ -1,0 +1,66 @@
+package adminapi
+
+import (
+	"context"
+	"net/http"
+
+	"interdict/internal/control"
+)
+
+type groupInput struct {
+	Body control.NewGroup
+}
+
+type groupEditInput struct {
+	refInput
+	matchInput
+
+	Body control.NewGroup
+}
+
+type deleteInput struct {
+	refInput
+	matchInput
+}
+
+// GroupChanged is a group, and the revision that has it.
+type GroupChanged struct {
+	control.GroupView
+	control.Change
+}
+
+func (a *API) addGroups() {
+	const tag = "groups"
+	add(a, route{http.MethodGet, "/groups", "list-groups", "List the device groups", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *pageInput) (*pageOutput[control.GroupView], error) {
+			return pageOf(a.control.Groups(ctx, in.query()))
+		})
+	add(a, route{http.MethodPost, "/groups", "create-group", "Create a device group", tag, control.RoleOperator, http.StatusCreated},
+		func(ctx context.Context, by control.Actor, in *groupInput) (*versionedOutput[GroupChanged], error) {
+			g, ch, err := a.control.CreateGroup(ctx, by, in.Body)
+			return versioned(GroupChanged{g, ch}, g.Version), err
+		})
+	add(a, route{http.MethodGet, "/groups/{id}", "get-group", "Get one device group", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *refInput) (*versionedOutput[control.GroupView], error) {
+			g, err := a.control.Group(ctx, in.ID)
+			return versioned(g, g.Version), err
+		})
+	add(a, route{http.MethodPut, "/groups/{id}", "replace-group", "Change a device group", tag, control.RoleOperator, 0},
+		func(ctx context.Context, by control.Actor, in *groupEditInput) (*versionedOutput[GroupChanged], error) {
+			version, err := in.required(ctx)
+			if err != nil {
+				return nil, err
+			}
+			g, ch, err := a.control.UpdateGroup(ctx, by, in.ID, version, in.Body)
+			return versioned(GroupChanged{g, ch}, g.Version), err
+		})
+	add(a, route{http.MethodDelete, "/groups/{id}", "delete-group", "Delete a device group", tag, control.RoleOperator, 0},
+		func(ctx context.Context, by control.Actor, in *deleteInput) (*bodyOutput[control.Change], error) {
+			version, err := in.version()
+			if err != nil {
+				return nil, err
+			}
+			ch, err := a.control.DeleteGroup(ctx, by, in.ID, version)
+			return &bodyOutput[control.Change]{ch}, err
+		})
+}

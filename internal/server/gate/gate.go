@@ -1,0 +1,105 @@
+// Package gate decides when a caller who keeps failing to show who they are
+// has to wait, and how much of it the audit log hears.
+//
+// Only failures count. A caller with a good token is never kept waiting for
+// what somebody else did behind the same address; secrets are too long to be
+// guessed, so the gate is there to keep noise and its cost down.
+package gate
+
+import (
+	"container/list"
+	"math"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// The bounds of a gate.
+const (
+	// burst failures of one address are answered at once, then one every
+	// refill.
+	burst  = 10
+	refill = 3 * time.Second
+	// maxAddresses bounds the memory. The one that failed longest ago is
+	// forgotten first.
+	maxAddresses = 4096
+	// noticeBurst and noticeRate bound the audit log entries about failures,
+	// over all addresses.
+	noticeBurst = 100
+	noticeRate  = 10
+)
+
+// Gate counts failures by address; an IPv6 address stands for its /64. It is
+// safe for concurrent use.
+type Gate struct {
+	now func() time.Time
+
+	mu      sync.Mutex // guards what follows
+	callers map[string]*list.Element
+	order   *list.List // of *caller, the last to fail in front
+	notices *rate.Limiter
+}
+
+type caller struct {
+	key     string
+	limiter *rate.Limiter
+}
+
+// Verdict is what becomes of a failure.
+type Verdict struct {
+	// RetryAfter is how long the caller has to wait; 0 means that it was let
+	// off.
+	RetryAfter time.Duration
+	// Notice says that the audit log is to hear of it.
+	Notice bool
+}
+
+// New returns a gate that goes by the clock now.
+func New(now func() time.Time) *Gate {
+	return &Gate{now: now, callers: make(map[string]*list.Element), order: list.New(), notices: rate.NewLimiter(noticeRate, noticeBurst)}
+}
+
+// Failed counts a failure of a caller at source, an address.
+func (g *Gate) Failed(source string) Verdict {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	l := g.limiter(key(source))
+	if l.AllowN(now, 1) {
+		return Verdict{Notice: g.notices.AllowN(now, 1)}
+	}
+	missing := 1 - l.TokensAt(now)
+	wait := time.Duration(math.Ceil(missing*refill.Seconds())) * time.Second
+	return Verdict{RetryAfter: max(wait, time.Second)}
+}
+
+// limiter returns the limiter of a key. The caller holds the lock.
+func (g *Gate) limiter(key string) *rate.Limiter {
+	if e, ok := g.callers[key]; ok {
+		g.order.MoveToFront(e)
+		return e.Value.(*caller).limiter //nolint:errcheck,forcetypeassert // the list holds nothing else
+	}
+	if g.order.Len() >= maxAddresses {
+		oldest := g.order.Back()
+		delete(g.callers, g.order.Remove(oldest).(*caller).key) //nolint:errcheck,forcetypeassert // as above
+	}
+	c := &caller{key: key, limiter: rate.NewLimiter(rate.Every(refill), burst)}
+	g.callers[key] = g.order.PushFront(c)
+	return c.limiter
+}
+
+// key is what a source is counted under. Whoever has an IPv6 address usually
+// has its whole /64.
+func key(source string) string {
+	a, err := netip.ParseAddr(source)
+	if err != nil || a.Unmap().Is4() {
+		return source
+	}
+	p, err := a.WithZone("").Prefix(64)
+	if err != nil {
+		return source
+	}
+	return p.String()
+}
