@@ -1,0 +1,182 @@
+// Package netnstest gives tests network namespaces of their own: one that
+// the whole test process lives in, as the agent lives in the host's, and
+// others that stand for machines on the network.
+package netnstest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// childVariable names the test a process was started for.
+const childVariable = "INTERDICT_NETNS_TEST"
+
+// Isolated tells whether the test may go on: it is true in a process that has
+// a network namespace of its own, with loopback up. Otherwise Isolated starts
+// such a process for this one test, takes over its outcome and returns false.
+// Where namespaces are not permitted the test is skipped, or, if CI is set,
+// fails. Subtests must be called from an isolated test, not isolate.
+func Isolated(t testing.TB) bool {
+	t.Helper()
+	if os.Getenv(childVariable) == t.Name() {
+		Run(t, "ip", "link", "set", "lo", "up")
+		return true
+	}
+	if err := probe(); err != nil {
+		reason := fmt.Sprintf("NOT TESTED: no network namespace can be made here: %v", err)
+		if os.Getenv("CI") != "" {
+			t.Fatal(reason)
+		}
+		t.Skip(reason)
+	}
+	arguments := []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	if _, ok := t.(*testing.B); ok {
+		arguments = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$", "-test.benchmem"}
+	}
+	for _, a := range os.Args[1:] {
+		// The test's own flags, such as -update.
+		if !strings.HasPrefix(a, "-test.") {
+			arguments = append(arguments, a)
+		}
+	}
+	child := exec.CommandContext(t.Context(), os.Args[0], arguments...)
+	child.Env = append(os.Environ(), childVariable+"="+t.Name())
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := child.CombinedOutput()
+	if _, ok := t.(*testing.B); ok {
+		fmt.Printf("%s", out)
+	} else {
+		t.Logf("in its own namespace:\n%s", out)
+	}
+	if err != nil {
+		t.Errorf("in its own namespace: %v", err)
+	}
+	return false
+}
+
+func probe() error {
+	for _, tool := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fmt.Errorf("looking for a tool: %w", err)
+		}
+	}
+	try := exec.Command("ip", "link") //nolint:noctx // It ends by itself.
+	try.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := try.Run(); err != nil {
+		return fmt.Errorf("making a network namespace: %w", err)
+	}
+	return nil
+}
+
+// Run runs a command and returns what it printed.
+func Run(t testing.TB, name string, arguments ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), name, arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("running %s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
+	}
+	return string(out)
+}
+
+// Peer is another machine: a namespace that exists as long as the test.
+type Peer struct {
+	t    testing.TB
+	file *os.File
+}
+
+// NewPeer makes a machine with only loopback, up.
+func NewPeer(t testing.TB) *Peer {
+	t.Helper()
+	p := &Peer{t: t}
+	type result struct {
+		file *os.File
+		err  error
+	}
+	made := make(chan result)
+	go func() {
+		// The thread is not unlocked and so ends with the goroutine.
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			made <- result{err: err}
+			return
+		}
+		f, err := os.Open("/proc/thread-self/ns/net")
+		made <- result{file: f, err: err}
+	}()
+	r := <-made
+	if r.err != nil {
+		t.Fatalf("making a peer's namespace: %v", r.err)
+	}
+	p.file = r.file
+	t.Cleanup(func() { _ = p.file.Close() })
+	p.Run("ip", "link", "set", "lo", "up")
+	return p
+}
+
+// Link joins the test's namespace and the peer's by a veth pair with these
+// names and addresses in CIDR form. Addresses are usable at once.
+func (p *Peer) Link(here string, hereAddresses []string, there string, thereAddresses []string) {
+	p.t.Helper()
+	ns := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.file.Fd())
+	Run(p.t, "ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", ns)
+	for _, a := range hereAddresses {
+		Run(p.t, "ip", "addr", "add", a, "dev", here, "nodad")
+	}
+	Run(p.t, "ip", "link", "set", here, "up")
+	for _, a := range thereAddresses {
+		p.Run("ip", "addr", "add", a, "dev", there, "nodad")
+	}
+	p.Run("ip", "link", "set", there, "up")
+}
+
+// Run runs a command on the peer.
+func (p *Peer) Run(name string, arguments ...string) string {
+	p.t.Helper()
+	var out []byte
+	p.Do(func() error {
+		var err error
+		out, err = exec.CommandContext(p.t.Context(), name, arguments...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("running %s %s: %w\n%s", name, strings.Join(arguments, " "), err, out)
+		}
+		return nil
+	})
+	return string(out)
+}
+
+// Do calls f on a thread that is in the peer's namespace. Sockets made there
+// stay there; f must not start goroutines that make more.
+func (p *Peer) Do(f func() error) {
+	p.t.Helper()
+	done := make(chan error)
+	go func() {
+		// As above, the thread is thrown away.
+		runtime.LockOSThread()
+		if err := unix.Setns(int(p.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- errors.Join(errors.New("entering the peer's namespace"), err)
+			return
+		}
+		done <- f()
+	}()
+	if err := <-done; err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// RunBackground is Run for clean-up functions, in which the test's context
+// has ended.
+func RunBackground(t testing.TB, name string, arguments ...string) {
+	t.Helper()
+	//nolint:noctx // See above.
+	if out, err := exec.Command(name, arguments...).CombinedOutput(); err != nil {
+		t.Errorf("running %s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
+	}
+}
