@@ -1,0 +1,263 @@
+package verdict_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"interdict/internal/agent/verdict"
+	"interdict/internal/agent/verdict/verdicttest"
+	"interdict/internal/bundle"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+)
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+func TestCases(t *testing.T) {
+	cases, err := verdicttest.Cases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases {
+		t.Run(c.Name, func(t *testing.T) {
+			r, err := verdict.Compile(c.Set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, flow := range c.Flows {
+				if got := verdicttest.Result(r.Decide(flow.Subject, c.Now)); got != flow.Want {
+					t.Errorf("%s: got %s", flow.Text, got)
+				}
+			}
+		})
+	}
+}
+
+// compile makes a Ruleset of records; the mode is block unless they say
+// otherwise.
+func compile(t testing.TB, records ...bundle.Record) *verdict.Ruleset {
+	t.Helper()
+	isMode := func(r bundle.Record) bool { return r.Key == bundle.SettingNetworkProtection }
+	if !slices.ContainsFunc(records, isMode) {
+		records = append(records, bundle.Setting(bundle.SettingNetworkProtection, "block", "p1"))
+	}
+	set, err := bundle.NewSet(slices.Values(records))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := verdict.Compile(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// custom makes the record of a custom indicator, whose id is its value.
+func custom(action indicator.Action, typ indicator.Type, value string) bundle.Record {
+	return bundle.Indicator(indicator.Indicator{ID: value, Type: typ, Value: value, Action: action, Source: indicator.SourceCustom})
+}
+
+// until makes an indicator's record expire.
+func until(at time.Time, r bundle.Record) bundle.Record {
+	r.Indicator.ExpiresAt = at
+	return bundle.Indicator(r.Indicator)
+}
+
+func TestADecisionSaysWhy(t *testing.T) {
+	of := indicator.Indicator{
+		ID: "itunes:itunes.apple.com", Type: indicator.TypeDomain, Value: "itunes.apple.com", Action: indicator.ActionWarn,
+		Severity: indicator.SeverityHigh, Source: indicator.SourceCatalog, AppID: "itunes", GenerateAlert: true, CreatedAt: noon,
+	}
+	r := compile(t,
+		bundle.Indicator(of), bundle.App("itunes", "iTunes"), bundle.App("podcasts", "Podcasts"),
+		bundle.Spare("podcasts.itunes.apple.com", "podcasts"), custom(indicator.ActionBlock, indicator.TypeIP, "192.0.2.1"),
+	)
+	for _, tt := range []struct {
+		host string
+		want verdict.Decision
+	}{
+		{"init.itunes.apple.com", verdict.Decision{
+			Action: indicator.ActionWarn, Indicator: of, AppID: "itunes", AppName: "iTunes",
+			Mode: fleet.ModeBlock, PolicyID: "p1", Step: verdict.StepDomain,
+		}},
+		{"podcasts.itunes.apple.com", verdict.Decision{
+			AppID: "podcasts", AppName: "Podcasts", Mode: fleet.ModeBlock, PolicyID: "p1", Step: verdict.StepSpared,
+		}},
+		{"www.apple.com", verdict.Decision{Mode: fleet.ModeBlock, PolicyID: "p1", Step: verdict.StepNone}},
+	} {
+		if diff := cmp.Diff(tt.want, r.Decide(verdict.Subject{Host: tt.host}, noon)); diff != "" {
+			t.Errorf("Decide(%s) (-want +got):\n%s", tt.host, diff)
+		}
+	}
+}
+
+func TestWhatAnActionMeansInEachMode(t *testing.T) {
+	for _, tt := range []struct {
+		mode             fleet.Mode
+		action, want     indicator.Action
+		refuses, reports bool
+	}{
+		{fleet.ModeBlock, indicator.ActionAllow, indicator.ActionAllow, false, false},
+		{fleet.ModeBlock, indicator.ActionAudit, indicator.ActionAudit, false, true},
+		{fleet.ModeBlock, indicator.ActionWarn, indicator.ActionWarn, true, true},
+		{fleet.ModeBlock, indicator.ActionBlock, indicator.ActionBlock, true, true},
+		{fleet.ModeAudit, indicator.ActionAllow, indicator.ActionAllow, false, false},
+		{fleet.ModeAudit, indicator.ActionAudit, indicator.ActionAudit, false, true},
+		{fleet.ModeAudit, indicator.ActionWarn, indicator.ActionAudit, false, true},
+		{fleet.ModeAudit, indicator.ActionBlock, indicator.ActionAudit, false, true},
+		{fleet.ModeDisabled, indicator.ActionAllow, "", false, false},
+		{fleet.ModeDisabled, indicator.ActionAudit, "", false, false},
+		{fleet.ModeDisabled, indicator.ActionWarn, "", false, false},
+		{fleet.ModeDisabled, indicator.ActionBlock, "", false, false},
+	} {
+		t.Run(string(tt.action)+" in "+string(tt.mode), func(t *testing.T) {
+			r := compile(t, custom(tt.action, indicator.TypeDomain, "example.com"),
+				bundle.Setting(bundle.SettingNetworkProtection, string(tt.mode), "p1"))
+			d := r.Decide(verdict.Subject{Host: "example.com"}, noon)
+			if d.Action != tt.want || d.Refuses() != tt.refuses || d.Reports() != tt.reports {
+				t.Errorf("action %q, refuses %t, reports %t; want %q, %t, %t", d.Action, d.Refuses(), d.Reports(), tt.want, tt.refuses, tt.reports)
+			}
+		})
+	}
+}
+
+func TestCompileReadsTheSettings(t *testing.T) {
+	r := compile(t, bundle.Setting(bundle.SettingNetworkProtection, "audit", "p7"), bundle.Setting(bundle.SettingFailMode, "closed", "p8"))
+	if r.Mode() != fleet.ModeAudit || r.PolicyID() != "p7" || r.FailMode() != fleet.FailClosed {
+		t.Errorf("mode %q by %q, fail mode %q", r.Mode(), r.PolicyID(), r.FailMode())
+	}
+	r, err := verdict.Compile(bundle.Set{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Mode() != fleet.ModeDisabled || r.PolicyID() != "" || r.FailMode() != fleet.FailOpen {
+		t.Errorf("of the empty bundle: mode %q by %q, fail mode %q", r.Mode(), r.PolicyID(), r.FailMode())
+	}
+}
+
+// apply makes a set of raw lines, as they come from a server.
+func apply(t *testing.T, lines ...string) bundle.Set {
+	t.Helper()
+	set, err := bundle.Set{}.Apply(strings.NewReader("+" + strings.Join(lines, "\n+") + "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func TestCompileIgnoresWhatANewerServerSays(t *testing.T) {
+	r, err := verdict.Compile(apply(t,
+		"set\tnetwork_protection\tblock\t",
+		"set\tbrowser_colour\tblue\t",
+		"weather\train\texample.com",
+		"ind\t1\tja4\tt13d1516h2\tblock\t\tcustom\t\t\t0\t",
+		"ind\t2\tdomain\texample.com\tquarantine\t\tcustom\t\t\t0\t",
+		"ind\t3\tip\t192.0.2.1\tquarantine\t\tcustom\t\t\t0\t",
+		"ind\t4\tdomain\texample.org\tblock\t\tcustom\t\t\t0\t\tsomething new",
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, want := range map[string]string{"example.com": "none", "rain": "none", "t13d1516h2": "none", "example.org": "block 4"} {
+		if got := verdicttest.Result(r.Decide(verdict.Subject{Host: host}, noon)); got != want {
+			t.Errorf("Decide(%s) = %s, want %s", host, got, want)
+		}
+	}
+	if refused, watched := r.Addresses(noon); refused != nil || watched != nil {
+		t.Errorf("Addresses = %v, %v, want none", refused, watched)
+	}
+}
+
+func TestCompileRefusesValuesItCannotUnderstand(t *testing.T) {
+	for name, tt := range map[string]struct{ line, want string }{
+		"an unknown mode":      {"set\tnetwork_protection\tstrict\tp1", `setting network_protection has the unknown value "strict"`},
+		"an unknown fail mode": {"set\tfail_mode\tajar\tp1", `setting fail_mode has the unknown value "ajar"`},
+		"a damaged address":    {"ind\t1\tip\t192.0.2\tblock\t\tcustom\t\t\t0\t", `indicator 1 has the unreadable ip "192.0.2"`},
+		"a prefix with host bits": {"ind\t1\tcidr\t192.0.2.1/24\tblock\t\tcustom\t\t\t0\t",
+			`indicator 1 has the unreadable cidr "192.0.2.1/24"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := verdict.Compile(apply(t, tt.line))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Compile = %v, want an error that says %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	records := []bundle.Record{
+		custom(indicator.ActionBlock, indicator.TypeCIDR, "192.0.2.0/24"),
+		custom(indicator.ActionAllow, indicator.TypeIP, "192.0.2.16"),
+		custom(indicator.ActionAudit, indicator.TypeCIDR, "192.0.2.128/25"),
+		custom(indicator.ActionWarn, indicator.TypeIP, "192.0.3.0"),
+		until(noon, custom(indicator.ActionBlock, indicator.TypeIP, "198.51.100.1")),
+		custom(indicator.ActionBlock, indicator.TypeIP, "2001:db8::1"),
+		custom(indicator.ActionBlock, indicator.TypeDomain, "example.com"),
+	}
+	for _, tt := range []struct {
+		name             string
+		mode             fleet.Mode
+		refused, watched []string
+	}{
+		{
+			"in block mode what is blocked or warned of is refused", fleet.ModeBlock,
+			[]string{"192.0.2.0-192.0.2.15", "192.0.2.17-192.0.2.127", "192.0.3.0-192.0.3.0", "2001:db8::1-2001:db8::1"},
+			[]string{"192.0.2.128-192.0.2.255"},
+		},
+		{
+			"in audit mode all of it is watched", fleet.ModeAudit, nil,
+			[]string{"192.0.2.0-192.0.2.15", "192.0.2.17-192.0.3.0", "2001:db8::1-2001:db8::1"},
+		},
+		{"in disabled mode there is nothing to know", fleet.ModeDisabled, nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := compile(t, append(slices.Clone(records), bundle.Setting(bundle.SettingNetworkProtection, string(tt.mode), ""))...)
+			refused, watched := r.Addresses(noon)
+			if diff := cmp.Diff(tt.refused, texts(refused)); diff != "" {
+				t.Errorf("refused (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.watched, texts(watched)); diff != "" {
+				t.Errorf("watched (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func texts(ranges []indicator.Range) []string {
+	var out []string
+	for _, r := range ranges {
+		out = append(out, r.From.String()+"-"+r.To.String())
+	}
+	return out
+}
+
+func TestNextExpiry(t *testing.T) {
+	r := compile(t,
+		until(noon.Add(time.Hour), custom(indicator.ActionBlock, indicator.TypeIP, "192.0.2.1")),
+		until(noon.Add(time.Hour), custom(indicator.ActionBlock, indicator.TypeIP, "192.0.2.2")),
+		until(noon, custom(indicator.ActionBlock, indicator.TypeDomain, "example.com")),
+		custom(indicator.ActionBlock, indicator.TypeDomain, "example.org"),
+		until(noon.Add(-time.Hour), custom(indicator.ActionBlock, indicator.TypeFileSHA256, strings.Repeat("0", 64))),
+	)
+	for _, tt := range []struct {
+		name      string
+		now, want time.Time
+	}{
+		{"before all", noon.Add(-24 * time.Hour), noon},
+		{"just before one", noon.Add(-1), noon},
+		{"at one, the next", noon, noon.Add(time.Hour)},
+		{"after all, none", noon.Add(time.Hour), time.Time{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, ok := r.NextExpiry(tt.now)
+			if !got.Equal(tt.want) || ok == tt.want.IsZero() {
+				t.Errorf("NextExpiry(%s) = %s, %t, want %s", tt.now, got, ok, tt.want)
+			}
+		})
+	}
+}
