@@ -1,6 +1,7 @@
 package process
 
 import (
+	"strings"
 	"time"
 
 	"interdict/internal/agent/process/bpf"
@@ -45,16 +46,16 @@ func (im *images) announce(a bpf.Announcement) {
 	if _, ok := im.find(a.Connect); ok && a.Image != 0 {
 		return
 	}
-	if _, ok := im.describe(a.Connect); ok {
-		return
-	}
-	path := procfs.Path(a.Path)
-	if len(path) == 0 || path[0] != '/' {
-		path = "" // Relative to a directory that is not known any more.
-	}
 	command := procfs.Command(a.Args)
 	if command == "" {
 		command = commOnly(a.Connect)
+	}
+	if _, ok := im.describe(a.Connect, command); ok {
+		return
+	}
+	path := procfs.Path(a.Path)
+	if !strings.HasPrefix(path, "/") {
+		path = "" // Relative to a directory that is not known any more.
 	}
 	im.known.put(keyOf(a.Connect), image{
 		Description: procfs.Description{
@@ -70,7 +71,7 @@ func (im *images) announce(a bpf.Announcement) {
 func (im *images) owner(c bpf.Connect) found {
 	d, ok := im.find(c)
 	if !ok {
-		d, ok = im.describe(c)
+		d, ok = im.describe(c, commOnly(c))
 	}
 	if !ok {
 		return found{owner: Owner{
@@ -95,8 +96,9 @@ func (im *images) find(c bpf.Connect) (procfs.Description, bool) {
 }
 
 // describe looks at the process, if it still is the one that connected and
-// runs the same program.
-func (im *images) describe(c bpf.Connect) (procfs.Description, bool) {
+// runs the same program. A process that is ending loses its command line
+// first; then command stands in for it.
+func (im *images) describe(c bpf.Connect, command string) (procfs.Description, bool) {
 	d, err := im.proc.Describe(c.PID)
 	if err != nil || d.Started > c.Since {
 		return procfs.Description{}, false
@@ -105,7 +107,10 @@ func (im *images) describe(c bpf.Connect) (procfs.Description, bool) {
 		return procfs.Description{}, false
 	}
 	if d.Process.Path == "" {
-		return procfs.Description{}, false // It is ending.
+		return procfs.Description{}, false // It has ended but for its number.
+	}
+	if d.Process.Command == "" {
+		d.Process.Command = command
 	}
 	im.known.put(keyOf(c), image{Description: d, since: d.Started})
 	return d, true

@@ -295,9 +295,7 @@ func (r *Resolver) hash(ctx context.Context, f found) string {
 	if f.file == (procfs.FileID{}) {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.hashWait)
-	defer cancel()
-	sum, err := r.hasher.Sum(ctx, f.file, func() (fs.File, error) { return r.open(f.owner.Process) })
+	sum, err := r.hasher.Sum(ctx, r.hashWait, f.file, func() (fs.File, error) { return r.open(f.owner.Process) })
 	if err != nil {
 		return ""
 	}

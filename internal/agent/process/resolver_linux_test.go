@@ -47,7 +47,7 @@ func dialAndExit(words []string) int {
 	if _, err = c.Write([]byte("x")); err != nil {
 		return 1
 	}
-	fmt.Println(c.LocalAddr())
+	fmt.Fprintln(os.Stdout, c.LocalAddr())
 	if len(words) > 2 {
 		io.Copy(io.Discard, os.Stdin)
 	}
@@ -55,73 +55,72 @@ func dialAndExit(words []string) int {
 	return 0
 }
 
-func newResolver(t testing.TB, cfg Config) *Resolver {
-	t.Helper()
+func newResolver(tb testing.TB, cfg Config) *Resolver {
+	tb.Helper()
 	r, err := New(cfg)
 	if err != nil {
-		unusable(t, err)
+		unusable(tb, err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := r.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+			tb.Errorf("Close: %v", err)
 		}
 	})
 	if !cfg.WithoutBPF && r.trackerErr != nil {
-		unusable(t, r.trackerErr)
+		unusable(tb, r.trackerErr)
 	}
 	return r
 }
 
 // unusable ends a test that needs what the kernel refuses.
-func unusable(t testing.TB, err error) {
-	t.Helper()
+func unusable(tb testing.TB, err error) {
+	tb.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatalf("attribution must work in CI: %v", err)
+		tb.Fatalf("attribution must work in CI: %v", err)
 	}
-	t.Skipf("SKIPPED, NOTHING TESTED: attribution does not work here: %v", err)
+	tb.Skipf("SKIPPED, NOTHING TESTED: attribution does not work here: %v", err)
 }
 
 // helper copies the test binary to where every user can start it.
-func helper(t testing.TB) (path, digest string) {
-	t.Helper()
+func helper(tb testing.TB) (path, digest string) {
+	tb.Helper()
 	b, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "idt-helper")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err = os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	dir := tb.TempDir()
+	// It and the directory above are for the user of the test only.
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err = os.Chmod(d, 0o755); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	path = filepath.Join(dir, "helper")
 	if err = os.WriteFile(path, b, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	sum := sha256.Sum256(b)
 	return path, hex.EncodeToString(sum[:])
 }
 
 // servers answer on all of loopback, for the time of a test.
-func servers(t testing.TB) (tcp4, tcp6, udp4, udp6 string) {
-	t.Helper()
+func servers(tb testing.TB) (tcp4, tcp6, udp4, udp6 string) {
+	tb.Helper()
 	var addrs []string
 	for _, s := range [][2]string{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}} {
 		ln, err := net.Listen(s[0], s[1])
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		t.Cleanup(func() { ln.Close() })
+		tb.Cleanup(func() { ln.Close() })
 		addrs = append(addrs, ln.Addr().String())
 	}
 	for _, s := range [][2]string{{"udp4", "127.0.0.1:0"}, {"udp6", "[::1]:0"}} {
 		c, err := net.ListenPacket(s[0], s[1])
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		t.Cleanup(func() { c.Close() })
+		tb.Cleanup(func() { c.Close() })
 		addrs = append(addrs, c.LocalAddr().String())
 	}
 	return addrs[0], addrs[1], addrs[2], addrs[3]
@@ -142,26 +141,26 @@ type child struct {
 }
 
 // start runs the helper as user 12345; it stays until stop, or ends at once.
-func start(t testing.TB, path, network, addr, stay string) child {
-	t.Helper()
+func start(tb testing.TB, path, network, addr, stay string) child {
+	tb.Helper()
 	cmd := exec.Command(path, "with", "words")
 	cmd.Env = []string{helperEnv + "=" + network + " " + addr + " " + stay}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err = cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c := child{cmd: cmd, flow: Flow{
 		Protocol: protocol(network),
@@ -176,13 +175,13 @@ func start(t testing.TB, path, network, addr, stay string) child {
 		stopped = true
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the helper: %v", err)
+			tb.Errorf("the helper: %v", err)
 		}
 	}
 	if stay == "" {
 		c.stop()
 	}
-	t.Cleanup(c.stop)
+	tb.Cleanup(c.stop)
 	return c
 }
 

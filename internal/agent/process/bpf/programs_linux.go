@@ -11,7 +11,7 @@ import (
 // process's memory only to programs that are also under the GPL.
 const license = "Dual MIT/GPL"
 
-// Where the connect program keeps things on its stack, from the frame
+// Where the programs at connect and sendmsg keep things on its stack, from the frame
 // pointer down.
 const (
 	stackCookie = -8
@@ -78,13 +78,20 @@ type sockOffsets struct {
 	local4, remote4, local6, remote6, localPort, remotePort uint32
 }
 
-// connect generates the program at connect(2) and, with each true, the one at
-// sendmsg(2), which runs for every datagram and therefore leaves at once when
-// it has seen the socket in the same process before. Both return 1: go on.
+// connect generates the program at connect(2).
+func (p *program) connect() asm.Instructions { return p.use(nil) }
+
+// sendmsg generates the program at sendmsg(2). It runs for every datagram and
+// therefore leaves at once when it has seen the socket in the same process
+// before.
+func (p *program) sendmsg() asm.Instructions { return p.use(p.leaveIfKnown()) }
+
+// use generates a program that records the use of a socket, with shortcut put
+// in once the cookie and the process are known. It returns 1: go on.
 //
 // Registers: r6 context, r7 namespace and later the process's memory, r8
 // process and thread id, r9 the announcement.
-func (p *program) connect(each bool) asm.Instructions {
+func (p *program) use(shortcut asm.Instructions) asm.Instructions {
 	prog := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1),
 		asm.FnGetNetnsCookie.Call(),
@@ -103,9 +110,7 @@ func (p *program) connect(each bool) asm.Instructions {
 		asm.FnGetCurrentPidTgid.Call(),
 		asm.Mov.Reg(asm.R8, asm.R0),
 	)
-	if each {
-		prog = append(prog, p.leaveIfKnown()...)
-	}
+	prog = append(prog, shortcut...)
 	prog = append(prog, p.fillOwner()...)
 	if p.image != nil {
 		prog = append(prog, p.fillImage()...)

@@ -122,10 +122,10 @@ func (t *Tracker) attachAll(p *program, cgroup int) error {
 	// Tuples first, so that no connection is recorded by half.
 	hooks := []hook{
 		{"idt_handshake", ebpf.SockOps, ebpf.AttachCGroupSockOps, p.handshake()},
-		{"idt_connect4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, p.connect(false)},
-		{"idt_connect6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, p.connect(false)},
-		{"idt_sendmsg4", ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP4Sendmsg, p.connect(true)},
-		{"idt_sendmsg6", ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP6Sendmsg, p.connect(true)},
+		{"idt_connect4", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet4Connect, p.connect()},
+		{"idt_connect6", ebpf.CGroupSockAddr, ebpf.AttachCGroupInet6Connect, p.connect()},
+		{"idt_sendmsg4", ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP4Sendmsg, p.sendmsg()},
+		{"idt_sendmsg6", ebpf.CGroupSockAddr, ebpf.AttachCGroupUDP6Sendmsg, p.sendmsg()},
 	}
 	if p.sock != nil {
 		hooks = append(hooks, hook{"idt_release", ebpf.CGroupSock, ebpf.AttachCgroupInetSockRelease, p.release()})

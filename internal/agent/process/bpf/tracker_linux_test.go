@@ -34,7 +34,7 @@ func dialAndExit(dial string) int {
 	network, addr, _ := strings.Cut(dial, " ")
 	c, err := net.Dial(network, addr)
 	if err == nil {
-		fmt.Println(c.LocalAddr())
+		fmt.Fprintln(os.Stdout, c.LocalAddr())
 		c.Close()
 	}
 	return 0
@@ -71,13 +71,12 @@ func copySelf(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "idt-helper")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err = os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	// It and the directory above are for the user of the test only.
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err = os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	path := filepath.Join(dir, "helper")
 	if err = os.WriteFile(path, b, 0o755); err != nil {
@@ -203,8 +202,8 @@ func TestTrackerRecordsOwnSockets(t *testing.T) {
 		}
 		defer c.Close()
 		cookie := cookieOf(t, c)
-		if got, err := tr.ByCookie(cookie); err == nil {
-			t.Fatalf("an unused socket is on record: %+v", got)
+		if early, earlyErr := tr.ByCookie(cookie); earlyErr == nil {
+			t.Fatalf("an unused socket is on record: %+v", early)
 		}
 		for range 2 { // the second takes the short way out of the program
 			if _, err = c.WriteToUDPAddrPort([]byte("x"), netip.MustParseAddrPort("127.0.0.1:9")); err != nil {
@@ -280,8 +279,8 @@ func TestTrackerRemembersClosedUDPSockets(t *testing.T) {
 				Local:    netip.AddrPortFrom(netip.MustParseAddr(tt.local), uint16(port)),
 				Remote:   netip.MustParseAddrPort(tt.remote),
 			}
-			if got, err := tr.ByTuple(tuple); err == nil {
-				t.Errorf("an open socket is known by its addresses: %+v", got)
+			if early, earlyErr := tr.ByTuple(tuple); earlyErr == nil {
+				t.Errorf("an open socket is known by its addresses: %+v", early)
 			}
 			unix.Close(fd)
 			got, err := tr.ByTuple(tuple)
@@ -458,9 +457,9 @@ func TestTrackersLiveBesideEachOtherAndLeaveNothing(t *testing.T) {
 	defer c.Close()
 	cookie := cookieOf(t, c.(syscall.Conn))
 	for i, tr := range []*Tracker{first, second} {
-		got, err := tr.ByCookie(cookie)
-		if err != nil {
-			t.Errorf("tracker %d: %v", i, err)
+		got, lookupErr := tr.ByCookie(cookie)
+		if lookupErr != nil {
+			t.Errorf("tracker %d: %v", i, lookupErr)
 			continue
 		}
 		checkSelf(t, tr, got)
@@ -529,6 +528,7 @@ func BenchmarkByTuple(b *testing.B) {
 // the cheapest connect there is.
 func BenchmarkConnect(b *testing.B) {
 	run := func(b *testing.B) {
+		b.Helper()
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			b.Fatal(err)

@@ -26,7 +26,7 @@ const (
 	hashSizeMax  = 512 << 20
 	hashesMax    = 1024
 	hashQueueMax = 32
-	hashChunk    = 1 << 20
+	hashChunk    = 256 << 10
 )
 
 // The errors a look-up of a hash ends with.
@@ -92,12 +92,12 @@ func (h *Hasher) Close() {
 }
 
 // Sum gives the hash of the file as hexadecimal digits. If it is not known
-// yet, it has the file opened and hashed, and waits until that is done or ctx
-// is; in the latter case the work goes on, for the next to ask. A file that
+// yet, it has the file opened and hashed, and waits for that until ctx is done
+// or the time is over; then the work goes on, for the next to ask. A file that
 // turns out to be another than id says is not hashed. Failures are not kept:
 // the next to ask tries again. open is called at most once, from another
 // goroutine.
-func (h *Hasher) Sum(ctx context.Context, id FileID, open func() (fs.File, error)) (string, error) {
+func (h *Hasher) Sum(ctx context.Context, wait time.Duration, id FileID, open func() (fs.File, error)) (string, error) {
 	w, err := h.request(id, open)
 	if err != nil {
 		return "", fmt.Errorf("hashing a program: %w", err)
@@ -107,6 +107,8 @@ func (h *Hasher) Sum(ctx context.Context, id FileID, open func() (fs.File, error
 		return w.result()
 	default: // What is known is given even if ctx is done.
 	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	select {
 	case <-w.ready:
 		return w.result()

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,10 +48,10 @@ func TestHasher(t *testing.T) {
 	want := hex.EncodeToString(digest[:])
 
 	t.Run("hashes a file once", func(t *testing.T) {
-		if got, err := h.Sum(t.Context(), id, opener(path)); err != nil || got != want {
+		if got, err := h.Sum(t.Context(), time.Minute, id, opener(path)); err != nil || got != want {
 			t.Fatalf("Sum = %q, %v; want %q", got, err, want)
 		}
-		got, err := h.Sum(t.Context(), id, func() (fs.File, error) { return nil, errors.New("opened twice") })
+		got, err := h.Sum(t.Context(), time.Minute, id, func() (fs.File, error) { return nil, errors.New("opened twice") })
 		if err != nil || got != want {
 			t.Errorf("Sum again = %q, %v; want %q", got, err, want)
 		}
@@ -58,7 +59,7 @@ func TestHasher(t *testing.T) {
 	t.Run("refuses another file than the one asked for, and forgets that", func(t *testing.T) {
 		other := id
 		other.Inode++
-		if _, err := h.Sum(t.Context(), other, opener(path)); !errors.Is(err, errChanged) {
+		if _, err := h.Sum(t.Context(), time.Minute, other, opener(path)); !errors.Is(err, errChanged) {
 			t.Errorf("got %v, want %v", err, errChanged)
 		}
 		h.mu.Lock()
@@ -68,7 +69,7 @@ func TestHasher(t *testing.T) {
 		}
 	})
 	t.Run("refuses what is too large without opening it", func(t *testing.T) {
-		if _, err := h.Sum(t.Context(), FileID{Inode: 1, Size: hashSizeMax + 1}, nil); !errors.Is(err, errTooLarge) {
+		if _, err := h.Sum(t.Context(), time.Minute, FileID{Inode: 1, Size: hashSizeMax + 1}, nil); !errors.Is(err, errTooLarge) {
 			t.Errorf("got %v, want %v", err, errTooLarge)
 		}
 	})
@@ -81,7 +82,7 @@ func TestHasher(t *testing.T) {
 			<-opened
 			cancel()
 		}()
-		_, err := h.Sum(ctx, slow, func() (fs.File, error) {
+		_, err := h.Sum(ctx, time.Minute, slow, func() (fs.File, error) {
 			close(opened)
 			<-release
 			return nil, errors.New("released")
@@ -108,7 +109,7 @@ func TestHasherIsBounded(t *testing.T) {
 func TestHasherRefusesAfterClose(t *testing.T) {
 	h := NewHasher()
 	h.Close()
-	if _, err := h.Sum(t.Context(), FileID{Inode: 1}, nil); !errors.Is(err, errClosed) {
+	if _, err := h.Sum(t.Context(), time.Minute, FileID{Inode: 1}, nil); !errors.Is(err, errClosed) {
 		t.Errorf("got %v, want %v", err, errClosed)
 	}
 }

@@ -76,7 +76,8 @@ type Description struct {
 // Path is without the mark " (deleted)" that the kernel adds to the name of
 // a program whose file is gone, and as the process itself sees it, which in a
 // container is not the host's path. Command is the arguments joined with
-// spaces, or the kernel's name for the process in brackets when it has none.
+// spaces; a thread of the kernel, which has no path either, has its name in
+// brackets instead.
 // The user is the real one, who started the process. SHA256 is empty: see [Hasher].
 //
 // The error wraps [fs.ErrNotExist] when there is no such process.
@@ -95,8 +96,11 @@ func (f *FS) Describe(pid int) (Description, error) {
 	d.Process = event.Process{
 		PID:        pid,
 		Path:       f.exe(dir),
-		Command:    f.command(dir, st.comm),
+		Command:    f.command(dir),
 		ParentPath: f.exe(strconv.Itoa(st.parent)),
+	}
+	if d.Process.Path == "" && d.Process.Command == "" {
+		d.Process.Command = clean("["+st.comm+"]", commandMax)
 	}
 	if b, err = f.read(dir + "/cgroup"); err == nil {
 		d.Process.Container = parseContainer(b)
@@ -135,11 +139,12 @@ func (f *FS) exe(dir string) string {
 	return Path(target)
 }
 
-func (f *FS) command(dir, comm string) string {
-	if b, err := f.read(dir + "/cmdline"); err == nil && len(b) > 0 {
-		return Command(b)
+func (f *FS) command(dir string) string {
+	b, err := f.read(dir + "/cmdline")
+	if err != nil {
+		return ""
 	}
-	return clean("["+comm+"]", commandMax)
+	return Command(b)
 }
 
 // read reads a small file whole, a large one in part.

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func open(t testing.TB) *Conn {
-	t.Helper()
+func open(tb testing.TB) *Conn {
+	tb.Helper()
 	c, err := Open()
 	if err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("the socket monitor must work in CI: %v", err)
+			tb.Fatalf("the socket monitor must work in CI: %v", err)
 		}
-		t.Skipf("SKIPPED, NOTHING TESTED: the socket monitor does not work here: %v", err)
+		tb.Skipf("SKIPPED, NOTHING TESTED: the socket monitor does not work here: %v", err)
 	}
-	t.Cleanup(func() { c.Close() })
+	tb.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -29,15 +29,15 @@ type socket struct {
 	local netip.AddrPort
 }
 
-func addrPort(t testing.TB, sa unix.Sockaddr) netip.AddrPort {
-	t.Helper()
+func addrPort(tb testing.TB, sa unix.Sockaddr) netip.AddrPort {
+	tb.Helper()
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
 	case *unix.SockaddrInet6:
 		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
 	default:
-		t.Fatalf("no address: %T", sa)
+		tb.Fatalf("no address: %T", sa)
 		return netip.AddrPort{}
 	}
 }
@@ -49,39 +49,39 @@ func sockaddr(family int, a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
-func newSocket(t testing.TB, family, typ int) socket {
-	t.Helper()
+func newSocket(tb testing.TB, family, typ int) socket {
+	tb.Helper()
 	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { unix.Close(fd) })
+	tb.Cleanup(func() { unix.Close(fd) })
 	return socket{fd: fd}
 }
 
-func (s *socket) bind(t testing.TB, family int, addr string) {
-	t.Helper()
+func (s *socket) bind(tb testing.TB, family int, addr string) {
+	tb.Helper()
 	if err := unix.Bind(s.fd, sockaddr(family, netip.AddrPortFrom(netip.MustParseAddr(addr), 0))); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s.name(t)
+	s.name(tb)
 }
 
-func (s *socket) connect(t testing.TB, family int, to netip.AddrPort) {
-	t.Helper()
+func (s *socket) connect(tb testing.TB, family int, to netip.AddrPort) {
+	tb.Helper()
 	if err := unix.Connect(s.fd, sockaddr(family, to)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s.name(t)
+	s.name(tb)
 }
 
-func (s *socket) name(t testing.TB) {
-	t.Helper()
+func (s *socket) name(tb testing.TB) {
+	tb.Helper()
 	sa, err := unix.Getsockname(s.fd)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s.local = addrPort(t, sa)
+	s.local = addrPort(tb, sa)
 }
 
 func (s *socket) check(t *testing.T, got Socket) {
@@ -100,12 +100,12 @@ func (s *socket) check(t *testing.T, got Socket) {
 }
 
 // server listens on TCP and returns its address.
-func server(t testing.TB, family int, addr string) netip.AddrPort {
-	t.Helper()
-	s := newSocket(t, family, unix.SOCK_STREAM)
-	s.bind(t, family, addr)
+func server(tb testing.TB, family int, addr string) netip.AddrPort {
+	tb.Helper()
+	s := newSocket(tb, family, unix.SOCK_STREAM)
+	s.bind(tb, family, addr)
 	if err := unix.Listen(s.fd, 16); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s.local
 }
