@@ -275,13 +275,15 @@ func (a *API) unknown(w http.ResponseWriter, r *http.Request) {
 	d.Write(w)
 }
 
-// pageInput are the parameters of every list.
-type pageInput struct {
+// PageInput are the parameters of every list. It is exported, like the other
+// inputs that are embedded, because huma does not look into embedded fields
+// that are not.
+type PageInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" doc:"How many items at most; 100 if missing"`
 	Cursor string `query:"cursor" maxLength:"512" doc:"next of the page before"`
 }
 
-func (p pageInput) query() control.PageQuery {
+func (p PageInput) query() control.PageQuery {
 	return control.PageQuery{Limit: p.Limit, Cursor: p.Cursor}
 }
 
@@ -297,8 +299,8 @@ func pageOf[T any](p control.Page[T], err error) (*pageOutput[T], error) {
 	return &pageOutput[T]{Body: p}, err
 }
 
-// refInput names one thing by its id or, where it has one, its name.
-type refInput struct {
+// RefInput names one thing by its id or, where it has one, its name.
+type RefInput struct {
 	ID string `path:"id" maxLength:"512" doc:"Id or name"`
 }
 
@@ -317,13 +319,13 @@ func versioned[T any](body T, version uint64) *versionedOutput[T] {
 	return &versionedOutput[T]{ETag: strconv.Quote(strconv.FormatUint(version, 10)), Body: body}
 }
 
-// matchInput says which version an edit is of, if the caller cares.
-type matchInput struct {
+// MatchInput says which version an edit is of, if the caller cares.
+type MatchInput struct {
 	IfMatch string `header:"If-Match" maxLength:"64" doc:"ETag of the version that is edited; the edit fails with 412 if somebody else changed it since"`
 }
 
 // version returns the version to match.
-func (m matchInput) version() (uint64, error) {
+func (m MatchInput) version() (uint64, error) {
 	if m.IfMatch == "" || m.IfMatch == "*" {
 		return control.AnyVersion, nil
 	}
@@ -341,7 +343,7 @@ func (m matchInput) version() (uint64, error) {
 // required is version for edits that replace the whole: not saying which
 // version is replaced is an error (RFC 6585 section 3), because the caller
 // would undo what it has not seen.
-func (m matchInput) required(ctx context.Context) (uint64, error) {
+func (m MatchInput) required(ctx context.Context) (uint64, error) {
 	if m.IfMatch != "" {
 		return m.version()
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 type appsInput struct {
-	pageInput
+	PageInput
 
 	Search   string       `query:"search" maxLength:"256" doc:"Only apps with this text in id, name, vendor or domains"`
 	Tag      cloudapp.Tag `query:"tag" enum:"none,sanctioned,unsanctioned,monitored" doc:"Only apps with this tag"`
@@ -29,7 +29,7 @@ func (a *API) addApps() {
 			}))
 		})
 	add(a, route{http.MethodGet, "/apps/{id}", "get-app", "Get one cloud app", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*bodyOutput[control.AppView], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[control.AppView], error) {
 			v, err := a.control.App(ctx, in.ID)
 			return &bodyOutput[control.AppView]{v}, err
 		})

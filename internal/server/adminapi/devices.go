@@ -12,15 +12,15 @@ import (
 const syncTimeout = 50 * time.Second
 
 type devicesInput struct {
-	pageInput
+	PageInput
 
 	Search string `query:"search" maxLength:"256" doc:"Only devices with this text in id, name, host name or labels"`
 	Group  string `query:"group" maxLength:"256" doc:"Only devices of the group with this id or name"`
 }
 
 type deviceEditInput struct {
-	refInput
-	matchInput
+	RefInput
+	MatchInput
 
 	Body control.DeviceUpdate
 }
@@ -38,7 +38,7 @@ func (a *API) addDevices() {
 			return pageOf(a.control.Devices(ctx, control.DeviceQuery{Search: in.Search, Group: in.Group, PageQuery: in.query()}))
 		})
 	add(a, route{http.MethodGet, "/devices/{id}", "get-device", "Get one device", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*versionedOutput[control.DeviceView], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[control.DeviceView], error) {
 			d, err := a.control.Device(ctx, in.ID)
 			return versioned(d, d.Version), err
 		})
@@ -61,7 +61,7 @@ func (a *API) addDevices() {
 			return &bodyOutput[control.Change]{ch}, err
 		})
 	add(a, route{http.MethodPost, "/devices/{id}/sync", "sync-device", "Ask a device to check for changes, and wait until it has applied them", tag, control.RoleOperator, 0},
-		func(ctx context.Context, by control.Actor, in *refInput) (*bodyOutput[control.DeviceView], error) {
+		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.DeviceView], error) {
 			ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 			defer cancel()
 			d, err := a.control.SyncDevice(ctx, by, in.ID)

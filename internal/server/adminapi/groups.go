@@ -12,15 +12,15 @@ type groupInput struct {
 }
 
 type groupEditInput struct {
-	refInput
-	matchInput
+	RefInput
+	MatchInput
 
 	Body control.NewGroup
 }
 
 type deleteInput struct {
-	refInput
-	matchInput
+	RefInput
+	MatchInput
 }
 
 // GroupChanged is a group, and the revision that has it.
@@ -32,7 +32,7 @@ type GroupChanged struct {
 func (a *API) addGroups() {
 	const tag = "groups"
 	add(a, route{http.MethodGet, "/groups", "list-groups", "List the device groups", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *pageInput) (*pageOutput[control.GroupView], error) {
+		func(ctx context.Context, _ control.Actor, in *PageInput) (*pageOutput[control.GroupView], error) {
 			return pageOf(a.control.Groups(ctx, in.query()))
 		})
 	add(a, route{http.MethodPost, "/groups", "create-group", "Create a device group", tag, control.RoleOperator, http.StatusCreated},
@@ -41,7 +41,7 @@ func (a *API) addGroups() {
 			return versioned(GroupChanged{g, ch}, g.Version), err
 		})
 	add(a, route{http.MethodGet, "/groups/{id}", "get-group", "Get one device group", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*versionedOutput[control.GroupView], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[control.GroupView], error) {
 			g, err := a.control.Group(ctx, in.ID)
 			return versioned(g, g.Version), err
 		})

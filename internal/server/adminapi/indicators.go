@@ -9,7 +9,7 @@ import (
 )
 
 type indicatorsInput struct {
-	pageInput
+	PageInput
 
 	Type   indicator.Type   `query:"type" enum:"domain,url,ip,cidr,certificate,file_sha256" doc:"Only indicators of this type"`
 	Source indicator.Source `query:"source" enum:"catalog,custom,feed" doc:"Only indicators from this source"`
@@ -41,12 +41,12 @@ func (a *API) addIndicators() {
 			return &bodyOutput[IndicatorChanged]{IndicatorChanged{i, ch}}, err
 		})
 	add(a, route{http.MethodGet, "/indicators/{id}", "get-indicator", "Get one indicator", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*bodyOutput[indicator.Indicator], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[indicator.Indicator], error) {
 			i, err := a.control.Indicator(ctx, in.ID)
 			return &bodyOutput[indicator.Indicator]{i}, err
 		})
 	add(a, route{http.MethodDelete, "/indicators/{id}", "delete-indicator", "Delete a custom indicator", tag, control.RoleOperator, 0},
-		func(ctx context.Context, by control.Actor, in *refInput) (*bodyOutput[control.Change], error) {
+		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.Change], error) {
 			ch, err := a.control.DeleteIndicator(ctx, by, in.ID)
 			return &bodyOutput[control.Change]{ch}, err
 		})

@@ -12,14 +12,14 @@ import (
 )
 
 type alertsInput struct {
-	pageInput
+	PageInput
 
 	Device string `query:"device" maxLength:"256" doc:"Only alerts of the device with this id or name"`
 	App    string `query:"app" maxLength:"128" doc:"Only alerts about the app with this id"`
 }
 
 type eventsInput struct {
-	pageInput
+	PageInput
 
 	Device  string       `query:"device" maxLength:"256" doc:"Only events of the device with this id or name"`
 	App     string       `query:"app" maxLength:"128" doc:"Only events about the app with this id"`
@@ -46,7 +46,7 @@ func (a *API) addObservations() {
 			return pageOf(a.control.Alerts(ctx, control.AlertQuery{Device: in.Device, App: in.App, PageQuery: in.query()}))
 		})
 	add(a, route{http.MethodGet, "/alerts/{id}", "get-alert", "Get one alert", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*bodyOutput[alert.Alert], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[alert.Alert], error) {
 			v, err := a.control.Alert(ctx, in.ID)
 			return &bodyOutput[alert.Alert]{v}, err
 		})

@@ -14,15 +14,15 @@ type policyInput struct {
 }
 
 type policyEditInput struct {
-	refInput
-	matchInput
+	RefInput
+	MatchInput
 
 	Body control.NewPolicy
 }
 
 type assignmentInput struct {
-	refInput
-	matchInput
+	RefInput
+	MatchInput
 
 	Body indicator.Scope
 }
@@ -36,7 +36,7 @@ type PolicyChanged struct {
 func (a *API) addPolicies() {
 	const tag = "policies"
 	add(a, route{http.MethodGet, "/policies", "list-policies", "List the configuration policies", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *pageInput) (*pageOutput[fleet.Policy], error) {
+		func(ctx context.Context, _ control.Actor, in *PageInput) (*pageOutput[fleet.Policy], error) {
 			return pageOf(a.control.Policies(ctx, in.query()))
 		})
 	add(a, route{http.MethodPost, "/policies", "create-policy", "Create a configuration policy, not yet assigned", tag, control.RoleOperator, http.StatusCreated},
@@ -45,7 +45,7 @@ func (a *API) addPolicies() {
 			return versioned(PolicyChanged{p, ch}, p.Version), err
 		})
 	add(a, route{http.MethodGet, "/policies/{id}", "get-policy", "Get one configuration policy", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*versionedOutput[fleet.Policy], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[fleet.Policy], error) {
 			p, err := a.control.Policy(ctx, in.ID)
 			return versioned(p, p.Version), err
 		})
@@ -68,7 +68,7 @@ func (a *API) addPolicies() {
 			return versioned(PolicyChanged{p, ch}, p.Version), err
 		})
 	add(a, route{http.MethodGet, "/policies/{id}/status", "get-policy-status", "Get the devices a policy reaches, and how far they are", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *refInput) (*bodyOutput[control.PolicyStatus], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[control.PolicyStatus], error) {
 			st, err := a.control.PolicyStatus(ctx, in.ID)
 			if st.Devices == nil {
 				st.Devices = []control.PolicyDevice{}

@@ -20,7 +20,7 @@ type FeatureChanged struct {
 }
 
 type auditInput struct {
-	pageInput
+	PageInput
 
 	Actor  string `query:"actor" maxLength:"256" doc:"Only what this actor did or tried"`
 	Action string `query:"action" maxLength:"256" doc:"Only this action, such as app.tag"`

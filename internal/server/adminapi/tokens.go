@@ -22,7 +22,7 @@ type TokenCreated struct {
 func (a *API) addTokens() {
 	const tag = "tokens"
 	add(a, route{http.MethodGet, "/tokens", "list-tokens", "List the enrolment tokens, without their secrets", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *pageInput) (*pageOutput[control.TokenView], error) {
+		func(ctx context.Context, _ control.Actor, in *PageInput) (*pageOutput[control.TokenView], error) {
 			return pageOf(a.control.Tokens(ctx, in.query()))
 		})
 	add(a, route{http.MethodPost, "/tokens", "create-token", "Create an enrolment token", tag, control.RoleAdministrator, http.StatusCreated},
@@ -31,7 +31,7 @@ func (a *API) addTokens() {
 			return &bodyOutput[TokenCreated]{TokenCreated{v, token}}, err
 		})
 	add(a, route{http.MethodDelete, "/tokens/{id}", "revoke-token", "Revoke an enrolment token", tag, control.RoleAdministrator, 0},
-		func(ctx context.Context, by control.Actor, in *refInput) (*bodyOutput[control.TokenView], error) {
+		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.TokenView], error) {
 			v, err := a.control.RevokeToken(ctx, by, in.ID)
 			return &bodyOutput[control.TokenView]{v}, err
 		})
