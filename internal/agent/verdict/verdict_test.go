@@ -22,6 +22,9 @@ func TestCases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(cases) < 10 {
+		t.Errorf("there are only %d cases", len(cases))
+	}
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			r, err := verdict.Compile(c.Set)
