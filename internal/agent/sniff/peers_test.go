@@ -1,6 +1,7 @@
 package sniff
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -39,8 +40,8 @@ func TestRealPeers(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name string
-		// replies answers the client's messages, in turn; after the last
-		// one the client's next words are the last.
+		// replies answers the client's messages, in turn; what it says
+		// after the last one stays without an answer.
 		replies []string
 		dial    func(t *testing.T, addr string)
 		want    Finding
@@ -63,6 +64,14 @@ func TestRealPeers(t *testing.T) {
 		{
 			name: "openssl-upper-case-trailing-dot",
 			dial: command("openssl", "s_client", "-connect", "ADDR", "-servername", "Init.iTunes.Apple.COM."),
+			want: Finding{State: Named, Host: peerHost, Evidence: event.EvidenceTLSSNI},
+		},
+		{
+			// The list of protocols makes the ClientHello longer than a
+			// record may be.
+			name: "openssl-several-records",
+			dial: command("openssl", "s_client", "-connect", "ADDR", "-servername", peerHost,
+				"-max_send_frag", "512", "-alpn", strings.Repeat("a-protocol-with-a-long-name,", 40)+"h2"),
 			want: Finding{State: Named, Host: peerHost, Evidence: event.EvidenceTLSSNI},
 		},
 		{
@@ -174,7 +183,9 @@ func recordTCP(t *testing.T, replies []string, dial func(*testing.T, string)) []
 			}
 			segments = append(segments, buf[:n])
 			if i >= len(replies) {
-				break
+				// A client may need several writes to say it all.
+				conn.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
+				continue
 			}
 			if _, err := conn.Write([]byte(replies[i])); err != nil {
 				break
@@ -244,9 +255,7 @@ func TestRealQUICPeers(t *testing.T) {
 			t.Parallel()
 			datagrams := recordQUIC(t, tt.versions, tt.retry)
 			if tt.retry {
-				// Lose the end of the first ClientHello, so that only
-				// what follows the Retry can complete it.
-				datagrams = append(datagrams[:1:1], datagrams[2:]...)
+				datagrams = loseEndBeforeRetry(datagrams)
 			}
 			if *capture {
 				writeCapture(t, tt.name, "quic", datagrams[:min(4, len(datagrams))])
@@ -267,6 +276,18 @@ func TestRealQUICPeers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// loseEndBeforeRetry drops all but the first datagram to the first connection
+// id, so that only what follows the Retry can complete the ClientHello.
+func loseEndBeforeRetry(datagrams [][]byte) [][]byte {
+	first, kept := datagrams[0], datagrams[:1:1]
+	for _, d := range datagrams[1:] {
+		if id := first[5 : 6+first[5]]; !bytes.HasPrefix(d[5:], id) {
+			kept = append(kept, d)
+		}
+	}
+	return kept
 }
 
 // recordQUIC makes one connection to a real server and returns the datagrams
