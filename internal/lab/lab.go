@@ -198,3 +198,17 @@ const (
 	LinkUp   LinkState = "up"
 	LinkDown LinkState = "down"
 )
+
+// ShellFunction returns a shell function that runs a command on a host of the
+// lab from outside: NAME HOST COMMAND.
+func (l *Lab) ShellFunction(name string) string {
+	enter := "nsenter --mount"
+	switch {
+	case CurrentPrivilege() == PrivilegeUserNamespace:
+		enter = "nsenter --user --preserve-credentials --mount"
+	case os.Getenv("SUDO_UID") != "":
+		enter = "sudo nsenter --mount"
+	}
+	return fmt.Sprintf(`%s() { %s --target %d -- nsenter --net=%s/netns/%s"$1" -- "${@:2}"; }`,
+		name, enter, os.Getpid(), runDir, namespacePrefix)
+}
