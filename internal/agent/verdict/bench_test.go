@@ -1,0 +1,133 @@
+package verdict_test
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"interdict/internal/agent/verdict"
+	"interdict/internal/bundle"
+	"interdict/internal/indicator"
+)
+
+const benchSize = 100_000
+
+// hundredThousand yields the records of a large bundle: 90,000 domains of
+// 1,000 apps, 9,000 addresses and 1,000 urls.
+func hundredThousand() iter.Seq[bundle.Record] {
+	return func(yield func(bundle.Record) bool) {
+		if !yield(bundle.Setting(bundle.SettingNetworkProtection, "block", "01J0000000000000000000000P")) {
+			return
+		}
+		for n := range benchSize {
+			if !yield(bundle.Indicator(numbered(n))) {
+				return
+			}
+		}
+	}
+}
+
+func numbered(n int) indicator.Indicator {
+	i := indicator.Indicator{
+		Type: indicator.TypeDomain, Value: fmt.Sprintf("name-%x.example.com", n), Action: indicator.ActionBlock,
+		Severity: indicator.SeverityMedium, Source: indicator.SourceCatalog, AppID: fmt.Sprintf("app-%d", n%1000), CreatedAt: noon,
+	}
+	switch n % 100 {
+	case 0:
+		i.Type, i.Value = indicator.TypeURL, fmt.Sprintf("http://host-%x.example.com/path", n)
+	case 1, 2, 3, 4, 5, 6, 7, 8, 9:
+		i.Type, i.Value = indicator.TypeIP, netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}).String()
+	}
+	i.ID = i.AppID + ":" + i.Value
+	return i
+}
+
+func bigRuleset(t testing.TB) *verdict.Ruleset {
+	t.Helper()
+	set, err := bundle.NewSet(hundredThousand())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := verdict.Compile(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+var benchSubjects = []struct {
+	name    string
+	subject verdict.Subject
+	want    string
+}{
+	{"miss", verdict.Subject{Host: "www.somewhere.example.org", Addr: netip.MustParseAddr("203.0.113.7")}, "none"},
+	{"missbelowlisted", verdict.Subject{Host: "www.other.example.com", Addr: netip.MustParseAddr("203.0.113.7")}, "none"},
+	{"missaddress", verdict.Subject{Addr: netip.MustParseAddr("203.0.113.7")}, "none"},
+	{"hit", verdict.Subject{Host: "www.name-ff.example.com"}, "block app-255:name-ff.example.com"},
+	{"hitaddress", verdict.Subject{Addr: netip.MustParseAddr("10.0.0.5")}, "block app-5:10.0.0.5"},
+}
+
+func TestDecidingOnAMissDoesNotAllocate(t *testing.T) {
+	r := bigRuleset(t)
+	for _, s := range benchSubjects {
+		d := r.Decide(s.subject, noon)
+		if got := string(d.Action) + " " + d.Indicator.ID; s.want != "none" && got != s.want {
+			t.Errorf("Decide(%+v) = %s, want %s", s.subject, got, s.want)
+		}
+		if n := testing.AllocsPerRun(100, func() { r.Decide(s.subject, noon) }); n != 0 && s.want == "none" {
+			t.Errorf("Decide(%+v) allocates %v times", s.subject, n)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	r := bigRuleset(b)
+	for _, s := range benchSubjects {
+		b.Run(s.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Decide(s.subject, noon)
+			}
+		})
+	}
+}
+
+// BenchmarkCompile reports, beside the time, the memory that stays in use: of
+// the bundle's text, which the agent keeps in any case, and of what a Ruleset
+// adds to it.
+func BenchmarkCompile(b *testing.B) {
+	empty := heap()
+	set, err := bundle.NewSet(hundredThousand())
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := heap()
+	var r *verdict.Ruleset
+	for b.Loop() {
+		if r, err = verdict.Compile(set); err != nil {
+			b.Fatal(err)
+		}
+	}
+	compiled := heap()
+	b.ReportMetric(float64(text-empty)/(1<<20), "bundle-MiB")
+	b.ReportMetric(float64(compiled-text)/(1<<20), "ruleset-MiB")
+	runtime.KeepAlive(set)
+	runtime.KeepAlive(r)
+}
+
+func BenchmarkAddresses(b *testing.B) {
+	r := bigRuleset(b)
+	for b.Loop() {
+		r.Addresses(noon)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
