@@ -23,10 +23,11 @@ const (
 	questionFields = 4
 	recordFields   = 10
 
-	// maxChain, maxAddrs and maxTTL bound what is believed of an answer.
-	maxChain = 16
-	maxAddrs = 256
-	maxTTL   = 24 * time.Hour
+	// Bounds of what is believed of an answer.
+	maxAliases = 64 // CNAME records
+	maxChain   = 16
+	maxAddrs   = 256
+	maxTTL     = 24 * time.Hour
 )
 
 // DNSAnswer is what a name server's answer says about the name it was asked
@@ -86,12 +87,22 @@ type answerReader struct {
 // followAliases collects the CNAME chain. Its records come in order from any
 // server in use, though RFC 1034 does not ask for it: hence the outer loop.
 func (r *answerReader) followAliases() {
+	type alias struct {
+		from, to string
+		ttl      uint32
+	}
+	var aliases []alias
+	for i := range r.m.records {
+		rec := &r.m.records[i]
+		if rec.kind == dns.TypeCNAME && rec.section == sectionAnswer && len(aliases) < maxAliases {
+			aliases = append(aliases, alias{r.m.name(rec.owner), r.m.name(rec.data), rec.ttl})
+		}
+	}
 	for n := -1; n < len(r.answer.Chain); {
 		n = len(r.answer.Chain)
-		for i := range r.m.records {
-			rec := &r.m.records[i]
-			if rec.kind == dns.TypeCNAME && rec.section == sectionAnswer && r.concerns(rec) {
-				r.addAlias(r.m.name(rec.data), rec.ttl)
+		for _, a := range aliases {
+			if r.stands(a.from) {
+				r.addAlias(a.to, a.ttl)
 			}
 		}
 	}
@@ -114,8 +125,12 @@ func (r *answerReader) concerns(rec *record) bool {
 	if r.m.pointsToQuestion(rec.owner) {
 		return true
 	}
-	owner := r.m.name(rec.owner)
-	return owner == r.answer.Name || slices.Contains(r.answer.Chain, owner)
+	return r.stands(r.m.name(rec.owner))
+}
+
+// stands reports whether name is the one asked for or one that it stands for.
+func (r *answerReader) stands(name string) bool {
+	return name == r.answer.Name || slices.Contains(r.answer.Chain, name)
 }
 
 func (r *answerReader) read(rec *record) {

@@ -19,6 +19,9 @@
 //   - what is inside a tunnel whose CONNECT or SOCKS request named only an
 //     address
 //
+// The first name decides: what a connection says after it, such as another
+// request to the same proxy, is not read.
+//
 // HTTP/2 with prior knowledge is recognised and reported as nameless: its
 // :authority is compressed against state (RFC 7541), and no browser speaks
 // it without TLS.

@@ -27,7 +27,11 @@ import (
 
 var capture = flag.Bool("capture", false, "write what the real peers send as cases under testdata")
 
-const peerHost = "init.itunes.apple.com"
+const (
+	peerHost = "init.itunes.apple.com"
+	// peerPatience ends a client whose words were not understood.
+	peerPatience = 5 * time.Second
+)
 
 var (
 	loopback      = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -175,6 +179,8 @@ func recordTCP(t *testing.T, replies []string, dial func(*testing.T, string)) []
 		}
 		defer conn.Close()
 		var segments [][]byte
+		var seq uint32
+		r := NewTCP()
 		for i := 0; ; i++ {
 			buf := make([]byte, 8192)
 			n, err := conn.Read(buf)
@@ -182,10 +188,14 @@ func recordTCP(t *testing.T, replies []string, dial func(*testing.T, string)) []
 				break
 			}
 			segments = append(segments, buf[:n])
+			found := r.Add(seq, buf[:n])
+			seq += uint32(n)
 			if i >= len(replies) {
 				// A client may need several writes to say it all.
-				conn.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
-				continue
+				if found.State == Undecided {
+					continue
+				}
+				break
 			}
 			if _, err := conn.Write([]byte(replies[i])); err != nil {
 				break
@@ -205,8 +215,10 @@ func recordTCP(t *testing.T, replies []string, dial func(*testing.T, string)) []
 func dialTLS(config *tls.Config) func(*testing.T, string) {
 	return func(t *testing.T, addr string) {
 		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), peerPatience)
+		defer cancel()
 		d := tls.Dialer{Config: config}
-		if conn, err := d.DialContext(t.Context(), "tcp", addr); err == nil {
+		if conn, err := d.DialContext(ctx, "tcp", addr); err == nil {
 			conn.Close()
 		}
 	}
@@ -229,8 +241,10 @@ func command(name string, args ...string) func(*testing.T, string) {
 		for i, a := range args {
 			replaced[i] = strings.NewReplacer("ADDR", addr, "PORT", port).Replace(a)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), peerPatience)
+		defer cancel()
 		var failed *exec.ExitError
-		if err := exec.CommandContext(t.Context(), path, replaced...).Run(); err != nil && !errors.As(err, &failed) {
+		if err := exec.CommandContext(ctx, path, replaced...).Run(); err != nil && !errors.As(err, &failed) {
 			t.Fatalf("running %s: %v", name, err)
 		}
 	}
@@ -304,7 +318,7 @@ func recordQUIC(t *testing.T, versions []quic.Version, retry bool) [][]byte {
 	}
 	client := &quic.Transport{Conn: clientConn}
 	t.Cleanup(func() { client.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), peerPatience)
 	defer cancel()
 	conn, err := client.Dial(ctx, l.Addr(), &tls.Config{
 		ServerName: peerHost, NextProtos: []string{"h3"}, InsecureSkipVerify: true,

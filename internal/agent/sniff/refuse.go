@@ -40,6 +40,9 @@ type RefuseOptions struct {
 // either give an error that is ErrLength; no answer that a server sends has
 // such a length.
 func RefuseDNS(msg []byte, opt RefuseOptions) ([]byte, error) {
+	if opt.Length > dns.MaxMsgSize {
+		return nil, fmt.Errorf("refusing in %d bytes: %w", opt.Length, ErrLength)
+	}
 	m, err := parseMessage(msg)
 	if err != nil {
 		return nil, err

@@ -133,6 +133,19 @@ func TestRefuseDNSAtEveryLength(t *testing.T) {
 	}
 }
 
+func TestRefuseDNSKnowsTheLargestMessage(t *testing.T) {
+	t.Parallel()
+	msg := reply{name: "a.example.", kind: dns.TypeA, edns: true}.pack(t)
+	if got, err := RefuseDNS(msg, RefuseOptions{Length: dns.MaxMsgSize}); err != nil || len(got) != dns.MaxMsgSize {
+		t.Errorf("the largest message has %d bytes and the error %v, want %d", len(got), err, dns.MaxMsgSize)
+	}
+	for _, length := range []int{-1, dns.MaxMsgSize + 1} {
+		if _, err := RefuseDNS(msg, RefuseOptions{Length: length}); !errors.Is(err, ErrLength) {
+			t.Errorf("length %d gives the error %v, want ErrLength", length, err)
+		}
+	}
+}
+
 // TestEveryAnswerCanBeRefusedInItsLength takes the answers that servers give.
 func TestEveryAnswerCanBeRefusedInItsLength(t *testing.T) {
 	t.Parallel()

@@ -70,7 +70,7 @@ func svcParams(b []byte) iter.Seq2[svcParam, bool] {
 // The result has the length of msg, whatever carries it. The room of the ech
 // parameter, and of its mention in mandatory, goes to a parameter of the
 // private range behind all others, with zeros for a value: clients pass over
-// keys they do not know (RFC 9460, section 8). So nothing moves that a
+// keys they do not know (RFC 9460, section 2.4.3). So nothing moves that a
 // compressed name points to.
 //
 // The AD bit is cleared, since nobody has validated the result. Signatures
