@@ -88,9 +88,7 @@ func (w *waiting) expire() {
 	if w.queue.config.FailClosed {
 		v.Decision = netguard.Refuse
 	}
-	if w.finish(stateExpired, v) {
-		w.queue.late.Add(1)
-	}
+	w.finish(stateExpired, v)
 }
 
 // finish sends v if nothing was sent before, and tells whether it did.
@@ -99,7 +97,11 @@ func (w *waiting) finish(state int32, v netguard.Verdict) bool {
 		return false
 	}
 	w.timer.Stop()
+	// Whoever sees the packet's effect must see it counted.
 	w.queue.waiting.Add(-1)
+	if state == stateExpired {
+		w.queue.late.Add(1)
+	}
 	if err := w.send(v); err != nil {
 		w.queue.unsent.Add(1)
 	}

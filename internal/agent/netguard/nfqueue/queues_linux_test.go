@@ -182,7 +182,8 @@ func TestForwardedConnections(t *testing.T) {
 	server.Run("ip", "route", "add", "default", "via", host4)
 	server.Run("ip", "route", "add", "default", "via", host6)
 	netnstest.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-	from := func(address string) (c net.Conn) {
+	from := func(t *testing.T, address string) (c net.Conn) {
+		t.Helper()
 		client.Do(func() (err error) {
 			c, err = net.DialTimeout("tcp", address, 2*time.Second)
 			return err
@@ -201,7 +202,7 @@ func TestForwardedConnections(t *testing.T) {
 		}}
 		q := listening(t, j, nil)
 		defer func() { _ = q.Shutdown(context.Background()) }()
-		good := from(at(peer, 4000))
+		good := from(t, at(peer, 4000))
 		for range 3 {
 			if err := exchange(good, []byte("good")); err != nil {
 				t.Fatal(err)
@@ -211,7 +212,7 @@ func TestForwardedConnections(t *testing.T) {
 		if len(seen) != 1 || seen[0].Hook != netguard.HookForward || seen[0].HasUID {
 			t.Errorf("queued %d packets, want 1 at FORWARD without a user", len(seen))
 		}
-		if err := exchange(from(at(peer, 4000)), []byte("evil")); !errors.Is(err, unix.ECONNRESET) {
+		if err := exchange(from(t, at(peer, 4000)), []byte("evil")); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("the refused client saw %v, want a reset", err)
 		}
 		if err := <-ended; !errors.Is(err, unix.ECONNRESET) {

@@ -56,8 +56,8 @@ func ruleset(t testing.TB) string {
 		t.Fatalf("listing the rules: %v", err)
 	}
 	for pattern, plain := range map[string]string{
-		`packets \d+ bytes \d+`:             "packets N bytes N",
-		`(?m)^# Warning: .*\n`:              "",
+		`packets \d+ bytes \d+`:                                "packets N bytes N",
+		`(?m)^# Warning: .*\n`:                                 "",
 		`(?m)(# xt_NFQUEUE|queue (flags|to|num)|xt target).*$`: "QUEUE",
 	} {
 		out = regexp.MustCompile(pattern).ReplaceAll(out, []byte(plain))

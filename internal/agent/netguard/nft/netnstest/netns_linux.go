@@ -37,7 +37,7 @@ func Isolated(t testing.TB) bool {
 		}
 		t.Skip(reason)
 	}
-	arguments := []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	arguments := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=60s"}
 	if _, ok := t.(*testing.B); ok {
 		arguments = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$", "-test.benchmem"}
 	}
