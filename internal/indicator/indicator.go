@@ -8,6 +8,7 @@ package indicator
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -75,14 +76,7 @@ func (s Scope) Covers(groups []string) bool {
 }
 
 func intersects(a, b []string) bool {
-	for _, x := range a {
-		for _, y := range b {
-			if x == y {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
 
 // Indicator asks for an action on whatever its value matches.

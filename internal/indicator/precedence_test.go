@@ -9,9 +9,9 @@ import (
 )
 
 // inOrder returns indicators of every kind of value, action, source, age and
-// id, by the sentence of the design: "Most specific first (longer url path,
-// longer domain, longer prefix), then allow over warn over block over audit,
-// then the custom indicator over the catalog's, then the older one."
+// id, in the order of precedence: most specific first (longer url path, longer
+// domain, longer prefix), then allow over warn over block over audit, then the
+// custom indicator over the catalog's, then the older one.
 func inOrder() []indicator.Indicator {
 	values := []struct {
 		typ   indicator.Type

@@ -20,7 +20,7 @@ func parseURL(s string) (canonical, rule string) {
 	if err != nil {
 		return "", "must be a URL"
 	}
-	if rule := checkURL(u); rule != "" {
+	if rule = checkURL(u); rule != "" {
 		return "", rule
 	}
 	host, rule := parseHost(u.Hostname())

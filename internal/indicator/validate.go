@@ -85,8 +85,7 @@ func Validate(i Indicator, now time.Time) (Indicator, fault.Fields) {
 }
 
 func ruleOf(err error) string {
-	var v *ValueError
-	if errors.As(err, &v) {
+	if v, ok := errors.AsType[*ValueError](err); ok {
 		return v.Rule
 	}
 	return err.Error()

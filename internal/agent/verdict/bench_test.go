@@ -44,15 +44,15 @@ func numbered(n int) indicator.Indicator {
 	return i
 }
 
-func bigRuleset(t testing.TB) *verdict.Ruleset {
-	t.Helper()
+func bigRuleset(tb testing.TB) *verdict.Ruleset {
+	tb.Helper()
 	set, err := bundle.NewSet(hundredThousand())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r, err := verdict.Compile(set)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }

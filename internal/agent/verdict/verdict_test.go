@@ -42,19 +42,19 @@ func TestCases(t *testing.T) {
 
 // compile makes a Ruleset of records; the mode is block unless they say
 // otherwise.
-func compile(t testing.TB, records ...bundle.Record) *verdict.Ruleset {
-	t.Helper()
+func compile(tb testing.TB, records ...bundle.Record) *verdict.Ruleset {
+	tb.Helper()
 	isMode := func(r bundle.Record) bool { return r.Key == bundle.SettingNetworkProtection }
 	if !slices.ContainsFunc(records, isMode) {
 		records = append(records, bundle.Setting(bundle.SettingNetworkProtection, "block", "p1"))
 	}
 	set, err := bundle.NewSet(slices.Values(records))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r, err := verdict.Compile(set)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
@@ -180,8 +180,10 @@ func TestCompileRefusesValuesItCannotUnderstand(t *testing.T) {
 		"an unknown mode":      {"set\tnetwork_protection\tstrict\tp1", `setting network_protection has the unknown value "strict"`},
 		"an unknown fail mode": {"set\tfail_mode\tajar\tp1", `setting fail_mode has the unknown value "ajar"`},
 		"a damaged address":    {"ind\t1\tip\t192.0.2\tblock\t\tcustom\t\t\t0\t", `indicator 1 has the unreadable ip "192.0.2"`},
-		"a prefix with host bits": {"ind\t1\tcidr\t192.0.2.1/24\tblock\t\tcustom\t\t\t0\t",
-			`indicator 1 has the unreadable cidr "192.0.2.1/24"`},
+		"a prefix with host bits": {
+			"ind\t1\tcidr\t192.0.2.1/24\tblock\t\tcustom\t\t\t0\t",
+			`indicator 1 has the unreadable cidr "192.0.2.1/24"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := verdict.Compile(apply(t, tt.line))

@@ -102,44 +102,47 @@ func parse(name string, archive *txtar.Archive) ([]Case, error) {
 	var p policy
 	var out []Case
 	for _, f := range archive.Files {
-		mode, isFlows := strings.CutPrefix(f.Name, "flows in ")
-		if !isFlows && f.Name != "policy" {
-			return nil, fmt.Errorf("there is no place for a file %q", f.Name)
-		}
-		var flows []Flow
-		for line := range lines(string(f.Data)) {
-			if !isFlows {
-				if err := p.add(line); err != nil {
-					return nil, fmt.Errorf("reading %q: %w", line, err)
-				}
-				continue
-			}
-			flow, err := parseFlow(line)
-			if err != nil {
-				return nil, fmt.Errorf("reading %q: %w", line, err)
-			}
-			flows = append(flows, flow)
-		}
-		if isFlows {
-			set, err := p.in(fleet.Mode(mode))
-			if err != nil {
+		if f.Name == "policy" {
+			if err := eachLine(f.Data, p.add); err != nil {
 				return nil, err
 			}
-			out = append(out, Case{Name: name + "/" + mode, Set: set, Now: p.now, Flows: flows})
+			continue
 		}
+		mode, isFlows := strings.CutPrefix(f.Name, "flows in ")
+		if !isFlows {
+			return nil, fmt.Errorf("there is no place for a file %q", f.Name)
+		}
+		set, err := p.in(fleet.Mode(mode))
+		if err != nil {
+			return nil, err
+		}
+		c := Case{Name: name + "/" + mode, Set: set, Now: p.now}
+		if err := eachLine(f.Data, c.add); err != nil {
+			return nil, err
+		}
+		out = append(out, c)
 	}
 	return out, nil
 }
 
-func lines(text string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for line := range strings.Lines(text) {
-			line = strings.TrimSpace(line)
-			if line != "" && !strings.HasPrefix(line, "#") && !yield(line) {
-				return
-			}
+// eachLine calls f with every line that is neither empty nor a comment.
+func eachLine(text []byte, f func(line string) error) error {
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if err := f(line); err != nil {
+			return fmt.Errorf("reading %q: %w", line, err)
 		}
 	}
+	return nil
+}
+
+func (c *Case) add(line string) error {
+	flow, err := parseFlow(line)
+	c.Flows = append(c.Flows, flow)
+	return err
 }
 
 type policy struct {
