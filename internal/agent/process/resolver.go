@@ -32,9 +32,9 @@ const (
 // Config says how a Resolver works. The zero value is good for an agent that
 // looks after its own network namespace only.
 type Config struct {
-	// Scope says whether connections of other network namespaces, which
-	// this host forwards, are attributed too.
-	Scope bpf.Scope
+	// Forwarded says that connections of other network namespaces, which
+	// this host forwards for its containers, are attributed too.
+	Forwarded bool
 	// HashWait is how long Find waits for the SHA-256 of a program that is
 	// not known yet: 100 ms if zero, not at all if negative.
 	HashWait time.Duration
@@ -115,7 +115,11 @@ func New(cfg Config) (*Resolver, error) {
 	if cfg.WithoutBPF {
 		r.trackerErr = errors.New("switched off")
 	} else {
-		r.tracker, r.trackerErr = bpf.Open(bpf.Config{Scope: cfg.Scope, Announce: r.announce})
+		scope := bpf.ScopeNamespace
+		if cfg.Forwarded {
+			scope = bpf.ScopeMachine
+		}
+		r.tracker, r.trackerErr = bpf.Open(bpf.Config{Scope: scope, Announce: r.announce})
 	}
 	if r.socketsErr != nil && r.trackerErr != nil {
 		return nil, fmt.Errorf("starting attribution: %w", errors.Join(r.socketsErr, r.trackerErr))
@@ -196,6 +200,9 @@ func (r *Resolver) find(ctx context.Context, f Flow) (found, error) {
 	}
 	if got, ok := r.byClosedSocket(f); ok {
 		return got, nil
+	}
+	if f.Local.Addr().IsLoopback() {
+		return found{}, ErrNotFound // Loopback is never forwarded.
 	}
 	s, err := r.spaces.find(r.tracker.NetNS(), f)
 	if err != nil {

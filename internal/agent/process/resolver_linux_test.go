@@ -18,14 +18,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"interdict/internal/agent/process/bpf"
 )
 
 // helperEnv makes the test binary a program that dials a network and an
 // address, writes its local address and ends, at once or, with a third word,
 // when its standard input does. A fourth word is the local address for TCP.
 const helperEnv = "INTERDICT_TEST_DIAL"
+
+// noRaceDelay keeps the race detector from staying a second after the end.
+const noRaceDelay = "GORACE=atexit_sleep_ms=0"
 
 func TestMain(m *testing.M) {
 	if dial := os.Getenv(helperEnv); dial != "" {
@@ -144,7 +145,7 @@ type child struct {
 func start(tb testing.TB, path, network, addr, stay string) child {
 	tb.Helper()
 	cmd := exec.Command(path, "with", "words")
-	cmd.Env = []string{helperEnv + "=" + network + " " + addr + " " + stay}
+	cmd.Env = []string{helperEnv + "=" + network + " " + addr + " " + stay, noRaceDelay}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -230,7 +231,7 @@ func TestFindProcessThatIsGone(t *testing.T) {
 	path, _ := helper(t)
 	tcp4, tcp6, udp4, udp6 := servers(t)
 	// Two at once, neither of which may disturb the other.
-	for i, r := range []*Resolver{newResolver(t, Config{}), newResolver(t, Config{Scope: bpf.ScopeMachine})} {
+	for i, r := range []*Resolver{newResolver(t, Config{}), newResolver(t, Config{Forwarded: true})} {
 		for _, s := range [][2]string{{"tcp4", tcp4}, {"tcp6", tcp6}, {"udp4", udp4}, {"udp6", udp6}} {
 			t.Run(fmt.Sprintf("resolver %d over %s", i, s[0]), func(t *testing.T) {
 				c := start(t, path, s[0], s[1], "")
@@ -327,13 +328,13 @@ func TestFindUnconnectedUDP(t *testing.T) {
 // who did not ask for them.
 func TestFindInAnotherNamespace(t *testing.T) {
 	path, _ := helper(t)
-	own, machine := newResolver(t, Config{}), newResolver(t, Config{Scope: bpf.ScopeMachine})
+	own, machine := newResolver(t, Config{}), newResolver(t, Config{Forwarded: true})
 	// Nobody listens: the program over TCP is refused and gone.
 	for network, local := range map[string]string{"tcp4": " 192.0.2.77:47123", "udp4": ""} {
 		t.Run(network, func(t *testing.T) {
 			// Both ends are in the namespace; only the tuple is seen here.
 			cmd := exec.Command("sh", "-c", `ip link set lo up && ip addr add 192.0.2.77/32 dev lo && exec "$0" with words`, path)
-			cmd.Env = append(os.Environ(), helperEnv+"="+network+" 192.0.2.77:9 stay"+local)
+			cmd.Env = append(os.Environ(), helperEnv+"="+network+" 192.0.2.77:9 stay"+local, noRaceDelay)
 			cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET}
 			in, err := cmd.StdinPipe()
 			if err != nil {

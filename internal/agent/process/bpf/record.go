@@ -36,6 +36,9 @@ const (
 	tupleSize = 48
 )
 
+// ne is the byte order of the machine.
+var ne = binary.NativeEndian
+
 type (
 	ownerValue [ownerSize]byte
 	tupleKey   [tupleSize]byte
@@ -43,7 +46,6 @@ type (
 
 // decodeOwner reads an owner record. b has at least ownerSize bytes.
 func decodeOwner(b []byte) Connect {
-	ne := binary.NativeEndian
 	return Connect{
 		PID:    int(ne.Uint32(b[0:])),
 		UID:    ne.Uint32(b[8:]),
@@ -62,7 +64,7 @@ func decodeAnnouncement(b []byte) (a Announcement, ok bool) {
 	if len(b) < announceSize {
 		return Announcement{}, false
 	}
-	n := min(binary.NativeEndian.Uint64(b[announceArgsLen:]), argsMax)
+	n := min(ne.Uint64(b[announceArgsLen:]), argsMax)
 	return Announcement{
 		Connect: decodeOwner(b),
 		Args:    bytes.Clone(b[announceArgs : announceArgs+n]),
@@ -75,7 +77,6 @@ func decodeAnnouncement(b []byte) (a Announcement, ok bool) {
 // for which it is zero: what is forwarded does not tell where it comes from.
 func encodeTuple(scope uint64, t Tuple) tupleKey {
 	var k tupleKey
-	ne := binary.NativeEndian
 	ne.PutUint64(k[0:], scope)
 	local, remote := t.Local.Addr().As16(), t.Remote.Addr().As16()
 	copy(k[8:], local[:])

@@ -188,11 +188,12 @@ func (t *Tracker) ByCookie(cookie uint64) (Connect, error) {
 // ByTuple finds who opened the TCP connection or used the closed UDP socket
 // with these ends, first among those of the tracker's own network namespace,
 // then among those of all others. Open UDP sockets are not found, and of the
-// others' namespaces only connected ones: several can have the same port. The
-// error wraps [ErrNotFound] when there is no record.
+// others' namespaces only connected ones that are not on loopback: several can
+// have the same of those. The error wraps [ErrNotFound] when there is no
+// record.
 func (t *Tracker) ByTuple(tuple Tuple) (Connect, error) {
 	scopes := []uint64{t.netns, 0}
-	if tuple.Remote.Port() == 0 {
+	if tuple.Remote.Port() == 0 || tuple.Local.Addr().Unmap().IsLoopback() {
 		scopes = scopes[:1]
 	}
 	for _, scope := range scopes {

@@ -23,6 +23,9 @@ import (
 // a network and an address to dial.
 const helperEnv = "INTERDICT_TEST_DIAL"
 
+// noRaceDelay keeps the race detector from staying a second after the end.
+const noRaceDelay = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	if dial := os.Getenv(helperEnv); dial != "" {
 		os.Exit(dialAndExit(dial))
@@ -311,7 +314,7 @@ func TestTrackerAnnouncesProcessThatIsGoneAtOnce(t *testing.T) {
 	exe := copySelf(t)
 	ln := listen(t, "tcp4", "127.0.0.1:0")
 	cmd := exec.Command(exe, "some", "words")
-	cmd.Env = []string{helperEnv + "=tcp4 " + ln.Addr().String()}
+	cmd.Env = []string{helperEnv + "=tcp4 " + ln.Addr().String(), noRaceDelay}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12346}}
 	out, err := cmd.Output()
 	if err != nil {
@@ -355,7 +358,7 @@ func TestTrackerTellsProgramsOfOneProcessApart(t *testing.T) {
 	addr := listen(t, "tcp4", "127.0.0.1:0").Addr().(*net.TCPAddr)
 	script := fmt.Sprintf("exec 3<>/dev/tcp/127.0.0.1/%d; exec %q second", addr.Port, exe)
 	cmd := exec.Command("bash", "-c", script)
-	cmd.Env = []string{helperEnv + "=tcp4 " + addr.String()}
+	cmd.Env = []string{helperEnv + "=tcp4 " + addr.String(), noRaceDelay}
 	if err = cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
@@ -374,12 +377,12 @@ func TestTrackerTellsProgramsOfOneProcessApart(t *testing.T) {
 func refusedTuple(t *testing.T, sourcePort uint16) Tuple {
 	t.Helper()
 	cmd := exec.Command("unshare", "-n", "sh", "-c",
-		fmt.Sprintf("ip link set lo up; curl -s --local-port %d http://127.0.0.1:9/; exit 0", sourcePort))
+		fmt.Sprintf("ip link set lo up; ip addr add 192.0.2.78/32 dev lo; curl -s --local-port %d http://192.0.2.78:9/; exit 0", sourcePort))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	local := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), sourcePort)
-	return Tuple{Protocol: protocolTCP, Local: local, Remote: netip.MustParseAddrPort("127.0.0.1:9")}
+	local := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.78"), sourcePort)
+	return Tuple{Protocol: protocolTCP, Local: local, Remote: netip.MustParseAddrPort("192.0.2.78:9")}
 }
 
 func TestTrackerScopes(t *testing.T) {
