@@ -23,7 +23,7 @@ func (b *bench) footprint(ctx context.Context) error {
 	var status struct {
 		PID int `json:"pid"`
 	}
-	if err := json.Unmarshal([]byte(out), &status); err != nil {
+	if err = json.Unmarshal([]byte(out), &status); err != nil {
 		return fmt.Errorf("reading the agent's status: %w", err)
 	}
 	dir := filepath.Join("/proc", strconv.Itoa(status.PID))
@@ -43,20 +43,20 @@ func (b *bench) footprint(ctx context.Context) error {
 		return err
 	}
 	share := float64(after-before) / float64(idleFor) * 100
-	b.row("agent's processor time when idle", "under 0.1 % of a core", fmt.Sprintf("%.2f %% over %s", share, idleFor), share < 0.1)
+	b.row("agent's processor time when idle", "under 0.1 % of a core", fmt.Sprintf("%.2f %% over %s", share, idleFor), atMost(share, 0.1))
 
 	kib, err := residentKiB(dir)
 	if err != nil {
 		return err
 	}
 	b.row("agent's memory with 100,000 indicators (resident, private)", "under 40 MiB",
-		fmt.Sprintf("%.1f MiB", float64(kib)/1024), kib < 40*1024)
+		fmt.Sprintf("%.1f MiB", float64(kib)/1024), atMost(float64(kib), 40*1024))
 	return nil
 }
 
 // processorTime is user and system time of a process (proc(5), stat).
 func processorTime(dir string) (time.Duration, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "stat")) //nolint:gosec // a path below /proc
+	text, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return 0, fmt.Errorf("reading the agent's processor time: %w", err)
 	}
@@ -80,7 +80,7 @@ func processorTime(dir string) (time.Duration, error) {
 // residentKiB is the anonymous memory of a process: what it costs beside its
 // program file, which the kernel can drop at any time.
 func residentKiB(dir string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "status")) //nolint:gosec // a path below /proc
+	text, err := os.ReadFile(filepath.Join(dir, "status"))
 	if err != nil {
 		return 0, fmt.Errorf("reading the agent's memory: %w", err)
 	}

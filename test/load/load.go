@@ -8,7 +8,6 @@ package load
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -90,7 +89,7 @@ func (f *Fleet) add(ctx context.Context, cfg Config, i int) error {
 	}
 	f.links[i] = uplink.New(uplink.Config{
 		Dir: dir, Identity: id, Spool: silent{}, Health: new(health.Set),
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log: slog.New(slog.DiscardHandler),
 		Apply: func(_ context.Context, b state.Bundle) (fleet.Mode, error) {
 			cfg.Applied(i, b.Header.Version, time.Now())
 			return fleet.ModeDisabled, nil
