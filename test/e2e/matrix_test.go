@@ -22,7 +22,7 @@ type peer struct {
 	// so that its events are told from the others'.
 	host string
 	// run connects once; its error says that the connection did not work.
-	run func(f *fixture, t *testing.T, host string) result
+	run func(t *testing.T, f *fixture, host string) result
 	// evidence is how the agent ought to recognise the name in audit mode,
 	// where no look-up came first.
 	evidence event.Evidence
@@ -39,8 +39,8 @@ func (f *fixture) resolve(host string, port int) []string {
 }
 
 // curlTo is a peer: curl with arguments, and without a look-up.
-func curlTo(scheme string, port int, args ...string) func(*fixture, *testing.T, string) result {
-	return func(f *fixture, t *testing.T, host string) result {
+func curlTo(scheme string, port int, args ...string) func(*testing.T, *fixture, string) result {
+	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
 		url := fmt.Sprintf("%s://%s:%d/", scheme, host, port)
 		return f.curl(t, hostInside, append(append(f.resolve(host, port), args...), url)...)
@@ -48,8 +48,8 @@ func curlTo(scheme string, port int, args ...string) func(*fixture, *testing.T, 
 }
 
 // ours is a peer: this program.
-func ours(name string, port int) func(*fixture, *testing.T, string) result {
-	return func(f *fixture, t *testing.T, host string) result {
+func ours(name string, port int) func(*testing.T, *fixture, string) result {
+	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
 		return finish(f.peer(t.Context(), hostInside, name, host, f.at(host, port)))
 	}
@@ -58,8 +58,8 @@ func ours(name string, port int) func(*fixture, *testing.T, string) result {
 // openssl is a peer that says a server name exactly as it is given. The
 // server of the lab refuses a name with a dot at its end with an alert, which
 // shows that the connection worked.
-func openssl(spell func(string) string, worked string) func(*fixture, *testing.T, string) result {
-	return func(f *fixture, t *testing.T, host string) result {
+func openssl(spell func(string) string, worked string) func(*testing.T, *fixture, string) result {
+	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
 		r := f.run(t, hostInside, "openssl", "s_client", "-brief", "-connect", f.at(host, internet.PortHTTPS),
 			"-servername", spell(host), "-CAfile", f.lab.CAFile())
@@ -71,8 +71,8 @@ func openssl(spell func(string) string, worked string) func(*fixture, *testing.T
 }
 
 // dig is a peer: a look-up that must have an answer.
-func dig(args ...string) func(*fixture, *testing.T, string) result {
-	return func(f *fixture, t *testing.T, host string) result {
+func dig(args ...string) func(*testing.T, *fixture, string) result {
+	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
 		r := f.run(t, hostInside, "dig", append(append([]string{}, args...), host)...)
 		if r.err == nil && !strings.Contains(r.out, f.lab.Addrs(host)[0].String()) {
@@ -83,8 +83,8 @@ func dig(args ...string) func(*fixture, *testing.T, string) result {
 }
 
 // proxied is a peer: curl through a proxy that is given by address.
-func proxied(scheme string, port int, url string) func(*fixture, *testing.T, string) result {
-	return func(f *fixture, t *testing.T, host string) result {
+func proxied(scheme string, port int, url string) func(*testing.T, *fixture, string) result {
+	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
 		return f.curl(t, hostInside, "-x", scheme+"://"+f.at("proxy.example", port), strings.ReplaceAll(url, "HOST", host))
 	}
@@ -95,18 +95,18 @@ func same(s string) string { return s }
 func peers() []peer {
 	return []peer{
 		{"curl, HTTP", "p01", curlTo("http", 80), event.EvidenceHTTPHost},
-		{"curl, HTTP, capitals and a dot", "p02", func(f *fixture, t *testing.T, host string) result {
+		{"curl, HTTP, capitals and a dot", "p02", func(t *testing.T, f *fixture, host string) result {
 			t.Helper()
 			return f.curl(t, hostInside, "-H", "Host: "+strings.ToUpper(host)+".", "http://"+f.at(host, 80)+"/")
 		}, event.EvidenceHTTPHost},
 		{"curl, HTTPS, HTTP/2", "p03", curlTo("https", 443), event.EvidenceTLSSNI},
 		{"curl, HTTPS, HTTP/1.1, TLS 1.2", "p04", curlTo("https", 443, "--http1.1", "--tls-max", "1.2"), event.EvidenceTLSSNI},
-		{"curl, HTTPS, after a look-up", "p05", func(f *fixture, t *testing.T, host string) result {
+		{"curl, HTTPS, after a look-up", "p05", func(t *testing.T, f *fixture, host string) result {
 			t.Helper()
 			return f.curl(t, hostInside, "https://"+host+"/")
 		}, event.EvidenceTLSSNI},
 		{"curl, HTTPS, port 8444", "p06", curlTo("https", internet.PortHTTPSAlt), event.EvidenceTLSSNI},
-		{"curl, HTTPS, IPv6", "p07", func(f *fixture, t *testing.T, host string) result {
+		{"curl, HTTPS, IPv6", "p07", func(t *testing.T, f *fixture, host string) result {
 			t.Helper()
 			return f.curl(t, hostInside, "--resolve", host+":443:["+f.lab.Addrs(host)[1].String()+"]", "https://"+host+"/")
 		}, event.EvidenceTLSSNI},
@@ -118,7 +118,7 @@ func peers() []peer {
 		{"Go TLS, many records", "p13", ours("records", 443), event.EvidenceTLSSNI},
 		{"quic-go, HTTP/3", "p14", ours("http3", 443), event.EvidenceQUICSNI},
 		{"quic-go, HTTP/3, port 8444", "p15", ours("http3", internet.PortHTTPSAlt), event.EvidenceQUICSNI},
-		{"quic-go, HTTP/3, IPv6", "p16", func(f *fixture, t *testing.T, host string) result {
+		{"quic-go, HTTP/3, IPv6", "p16", func(t *testing.T, f *fixture, host string) result {
 			t.Helper()
 			return finish(f.peer(t.Context(), hostInside, "http3", host, net.JoinHostPort(f.lab.Addrs(host)[1].String(), "443")))
 		}, event.EvidenceQUICSNI},
@@ -150,7 +150,8 @@ func TestEveryPeerIsAllowedThenAuditedThenRefused(t *testing.T) {
 		}
 	}
 	each("not listed", func(t *testing.T, r *row) {
-		r.unlisted = r.peer.run(f, t, r.peer.host)
+		t.Helper()
+		r.unlisted = r.peer.run(t, f, r.peer.host)
 		works(t, r.peer.name, r.unlisted)
 	})
 	if events := f.events(t, hostInside, "itunes.apple.com"); len(events) > 0 {
@@ -158,14 +159,16 @@ func TestEveryPeerIsAllowedThenAuditedThenRefused(t *testing.T) {
 	}
 	f.tag(t, app, "unsanctioned")
 	each("audit", func(t *testing.T, r *row) {
-		r.audited = r.peer.run(f, t, r.peer.host)
+		t.Helper()
+		r.audited = r.peer.run(t, f, r.peer.host)
 		works(t, r.peer.name, r.audited)
 		r.audit = f.waitEvent(t, event.IDAudited, r.peer.host)
 		f.checkAudit(t, r)
 	})
 	f.mode(t, fleet.ModeBlock)
 	each("block", func(t *testing.T, r *row) {
-		r.failed = r.peer.run(f, t, r.peer.host)
+		t.Helper()
+		r.failed = r.peer.run(t, f, r.peer.host)
 		refused(t, r.peer.name, r.failed)
 		r.block = f.waitEvent(t, event.IDBlocked, r.peer.host)
 	})

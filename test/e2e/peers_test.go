@@ -48,7 +48,7 @@ func peerMain(name string, args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println(out)
+	fmt.Fprintln(os.Stdout, out)
 	return 0
 }
 
@@ -200,7 +200,7 @@ func peerNameless(ctx context.Context, _ *x509.CertPool, args []string) (string,
 	if err != nil {
 		return "", err
 	}
-	fmt.Println("resolved")
+	fmt.Fprintln(os.Stdout, "resolved")
 	if _, err = bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return "", err
 	}

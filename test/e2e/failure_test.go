@@ -1,0 +1,260 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+	"interdict/internal/lab"
+	"interdict/internal/lab/site"
+)
+
+func TestAgentsGoOnWhileTheServerIsDead(t *testing.T) {
+	f := install(t)
+	f.tag(t, app, "unsanctioned")
+	f.mode(t, fleet.ModeBlock)
+	if err := f.site.KillServer(); err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for i := range 5 {
+		host := fmt.Sprintf("orphan%d.itunes.apple.com", i)
+		hosts = append(hosts, host)
+		refused(t, host, f.curl(t, hostInside, "https://"+host+"/"))
+		f.waitEvent(t, event.IDBlocked, host)
+	}
+	works(t, "the rest of the internet", f.curl(t, hostInside, "https://www.example.com/"))
+	start := time.Now()
+	f.startServer(t)
+	if err := f.waitOnline(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("both devices were online again %s after the restart", time.Since(start).Round(time.Millisecond))
+	f.checkStored(t, hosts)
+	var policies []fleet.Policy
+	if err := f.site.AdminList(t.Context(), &policies, "policy", "list"); err != nil || len(policies) != 1 ||
+		policies[0].Settings.NetworkProtection != fleet.ModeBlock {
+		t.Errorf("after the restart the server has the policies %+v, %v", policies, err)
+	}
+}
+
+func TestAKilledAgentLosesNothing(t *testing.T) {
+	f := install(t)
+	const badHost, badIP = "bad.example", "203.0.113.200"
+	f.admin(t, "indicator", "add", "ip", badIP, "--action", "block", "--group", group)
+	t.Cleanup(func() { f.dropIndicators(t) })
+	f.tag(t, app, "unsanctioned")
+	f.mode(t, fleet.ModeBlock)
+	bad := []string{"--resolve", badHost + ":443:" + badIP, "https://" + badHost + "/"}
+	refused(t, "the bad address", f.curl(t, hostInside, bad...))
+
+	// Traffic goes on while the agent is killed, so that events are on every
+	// stage of their way.
+	var hosts []string
+	traffic := make(chan struct{})
+	go func() {
+		defer close(traffic)
+		for i := range 40 {
+			f.curl(t, hostInside, "--max-time", "2", fmt.Sprintf("https://killed%d.itunes.apple.com/", i))
+		}
+	}()
+	f.waitEvent(t, event.IDBlocked, "killed10.itunes.apple.com")
+	if err := f.site.KillAgent(hostInside); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "the bad address without an agent", f.curl(t, hostInside, bad...))
+	works(t, "the rest of the internet without an agent", f.curl(t, hostInside, "https://www.example.com/"))
+	<-traffic
+	start := time.Now()
+	f.startAgent(t)
+	if err := f.waitOnline(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the device was online again %s after the restart", time.Since(start).Round(time.Millisecond))
+	refused(t, "an unsanctioned app", f.curl(t, hostInside, "https://after.itunes.apple.com/"))
+	for _, e := range f.events(t, hostInside, "killed") {
+		hosts = append(hosts, e.Destination.Host)
+	}
+	if len(hosts) < 10 {
+		t.Errorf("the local log has %d events about killed names, want at least 10", len(hosts))
+	}
+	f.checkStored(t, append(hosts, "after.itunes.apple.com"))
+}
+
+// dropIndicators deletes all custom indicators.
+func (f *fixture) dropIndicators(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
+	var list []struct {
+		ID     string `json:"id"`
+		Source string `json:"source"`
+	}
+	if err := f.site.AdminList(ctx, &list, "indicator", "list", "--source", "custom"); err != nil {
+		t.Error(err)
+	}
+	for _, i := range list {
+		if _, err := f.site.Admin(ctx, "indicator", "delete", i.ID, "--wait"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestATamperedBundleIsRefused(t *testing.T) {
+	f := install(t)
+	f.tag(t, app, "unsanctioned")
+	f.mode(t, fleet.ModeBlock)
+	if err := f.site.StopAgent(hostInside); err != nil {
+		t.Fatal(err)
+	}
+	f.link(t, lab.LinkDown)
+	// An attacker turns the block of a name into one of another name.
+	file := filepath.Join(f.site.StateDir(hostInside), "bundle.json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.ReplaceAll(text, []byte("itunes.apple.com"), []byte("itunes.apple.org"))
+	if bytes.Equal(text, forged) {
+		forged[len(forged)/2] ^= 1
+	}
+	if err = os.WriteFile(file, forged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.startAgent(t)
+	f.waitRefusedBundle(t)
+	f.link(t, lab.LinkUp)
+	if err = f.waitOnline(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, "after the server sent the real bundle", f.curl(t, hostInside, "https://tampered.itunes.apple.com/"))
+}
+
+func (f *fixture) waitRefusedBundle(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	e, err := f.site.WaitEvent(ctx, hostInside, func(e event.Event) bool { return e.EventID == event.IDBundleRefused })
+	if err != nil {
+		t.Errorf("no event says that the bundle was refused: %v", err)
+	}
+	t.Logf("event %d: %s", e.EventID, e.Reason)
+}
+
+func TestAnAgentThatStartsWithoutNetworkEnforces(t *testing.T) {
+	f := install(t)
+	f.tag(t, app, "unsanctioned")
+	f.mode(t, fleet.ModeBlock)
+	if err := f.site.StopAgent(hostInside); err != nil {
+		t.Fatal(err)
+	}
+	f.link(t, lab.LinkDown)
+	f.startAgent(t)
+	out, err := f.site.Agent(t.Context(), hostInside, "test", "https://offline.itunes.apple.com/")
+	if err != nil || !strings.Contains(out, "block") {
+		t.Errorf("without a network the agent judges: %s, %v", out, err)
+	}
+	// The link comes back, the server does not yet.
+	if err = f.site.KillServer(); err != nil {
+		t.Fatal(err)
+	}
+	f.link(t, lab.LinkUp)
+	f.waitReachable(t)
+	refused(t, "before the server was seen", f.curl(t, hostInside, "https://offline.itunes.apple.com/"))
+	f.waitEvent(t, event.IDBlocked, "offline.itunes.apple.com")
+	f.startServer(t)
+	if err = f.waitOnline(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	f.checkStored(t, []string{"offline.itunes.apple.com"})
+}
+
+func (f *fixture) startServer(t *testing.T) {
+	t.Helper()
+	if err := f.site.StartServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) startAgent(t *testing.T) {
+	t.Helper()
+	if err := f.site.StartAgent(t.Context(), hostInside); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *fixture) link(t *testing.T, s lab.LinkState) {
+	t.Helper()
+	if err := f.lab.SetLink(t.Context(), hostInside, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// waitReachable waits until anna reaches the small Internet again.
+func (f *fixture) waitReachable(t *testing.T) {
+	t.Helper()
+	err := site.Until(t.Context(), func(context.Context) error {
+		return f.curl(t, hostInside, "--max-time", "1", "https://www.example.com/").err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkStored checks that the server has each event of anna's local log about
+// these hosts, once and in the same revision.
+func (f *fixture) checkStored(t *testing.T, hosts []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := site.Until(ctx, func(ctx context.Context) error {
+		local, err := f.site.Events(ctx, hostInside)
+		if err != nil {
+			return err
+		}
+		var stored []event.Event
+		if err := f.site.AdminList(ctx, &stored, "event", "query", "device="+hostInside, "--limit", "0"); err != nil {
+			return err
+		}
+		return compare(countsOf(local, hosts), stored, hosts)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// countsOf maps the ids of the events about hosts to their counts.
+func countsOf(events []event.Event, hosts []string) map[string]int {
+	counts := make(map[string]int)
+	for _, e := range events {
+		if slices.Contains(hosts, e.Destination.Host) {
+			counts[e.ID] = e.Count
+		}
+	}
+	return counts
+}
+
+func compare(local map[string]int, stored []event.Event, hosts []string) error {
+	seen := make(map[string]int)
+	for _, e := range stored {
+		if !slices.Contains(hosts, e.Destination.Host) {
+			continue
+		}
+		if _, again := seen[e.ID]; again {
+			return fmt.Errorf("event %s about %s is stored twice", e.ID, e.Destination.Host)
+		}
+		seen[e.ID] = e.Count
+	}
+	if !maps.Equal(local, seen) {
+		return fmt.Errorf("of %d hosts the device has %d events and the server %d: %v and %v", len(hosts), len(local), len(seen), local, seen)
+	}
+	return nil
+}
