@@ -48,6 +48,8 @@ const (
 	CaptureMissing Code = "capture_missing"
 	// CuttingMissing: open connections cannot be ended.
 	CuttingMissing Code = "cutting_missing"
+	// WatchMissing: nobody would notice the kernel rules being removed.
+	WatchMissing Code = "watch_missing"
 	// AttributionMissing: connections cannot be traced to processes.
 	AttributionMissing Code = "attribution_missing"
 	// ObservationsDropped: more happened than could be written down.

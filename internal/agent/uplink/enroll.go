@@ -10,7 +10,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"time"
 
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
@@ -135,6 +137,49 @@ func pinned(fingerprint, host string) *tls.Config {
 				return fmt.Errorf("%w: %w", errPin, err)
 			}
 			return nil
+		},
+	}
+}
+
+// Unenroll has the server delete a device whose agent does not run.
+func Unenroll(ctx context.Context, id state.Identity) error {
+	c := newClient(id.ServerURL, mutual(id, func() *tls.Certificate { return &id.Certificate }), nil)
+	defer c.close()
+	return c.unenroll(ctx)
+}
+
+// Reach connects to a device's server and returns how long that took. It
+// asks for nothing.
+func Reach(ctx context.Context, id state.Identity) (time.Duration, error) {
+	u, err := url.Parse(id.ServerURL)
+	if err != nil {
+		return 0, fmt.Errorf("reading the server's address: %w", err)
+	}
+	address := u.Host
+	if u.Port() == "" {
+		address = net.JoinHostPort(u.Hostname(), "443")
+	}
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	began := time.Now()
+	d := tls.Dialer{Config: mutual(id, func() *tls.Certificate { return &id.Certificate })}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return 0, unreachable(id.ServerURL, err)
+	}
+	return time.Since(began), conn.Close()
+}
+
+// mutual proves the device by the certificate that current returns and
+// accepts the server that the device's certificate authority vouches for.
+func mutual(id state.Identity, current func() *tls.Certificate) *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AddCert(id.CA)
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		RootCAs:    roots,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return current(), nil
 		},
 	}
 }

@@ -3,7 +3,6 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -101,24 +100,12 @@ func New(cfg Config) *Uplink {
 		refused:   make(map[string]bool),
 	}
 	u.cert.Store(&cfg.Identity.Certificate)
-	u.client = newClient(cfg.Identity.ServerURL, u.tlsConfig(), cfg.Dial)
+	u.client = newClient(cfg.Identity.ServerURL, mutual(cfg.Identity, u.cert.Load), cfg.Dial)
 	u.status = Status{
 		Version: cfg.Have.Header.Version, Digest: cfg.Have.Header.Digest, IssuedAt: cfg.Have.Header.IssuedAt,
 		CertificateEnds: cfg.Identity.Certificate.Leaf.NotAfter,
 	}
 	return u
-}
-
-func (u *Uplink) tlsConfig() *tls.Config {
-	roots := x509.NewCertPool()
-	roots.AddCert(u.cfg.Identity.CA)
-	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
-		RootCAs:    roots,
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return u.cert.Load(), nil
-		},
-	}
 }
 
 // Run keeps in touch until ctx ends, and returns when all of it has stopped.

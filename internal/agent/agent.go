@@ -1,0 +1,288 @@
+// Package agent decides what an endpoint agent does from its start to its
+// end: in which order its parts come up, how a bundle goes into force, what an
+// observation becomes as an event, and what the commands may ask of it.
+//
+// The kernel's rules come first. An agent that starts reads the last good
+// bundle from disk and has it in force before it looks for a network. When it
+// ends, in order or not, it leaves the kernel's rules as they are: addresses
+// that are refused stay refused, and what would be inspected passes or is
+// refused according to the fail mode. Only rescue and unenroll remove them.
+//
+// A bundle goes into force in this order: it is compiled; whoever judges
+// packets is given the new rules; the kernel is given its part; what is open
+// and now refused is cut; every setting that changed becomes a 5007 event;
+// only then is the bundle acknowledged. At no instant is a connection judged
+// by neither the old rules nor the new. When a step fails the old rules are
+// put back.
+//
+// What only this operating system can do is behind Platform. The rooms below
+// this one do the rest: uplink, journal, notify, health, state, and on the
+// packet's side netguard, process and verdict.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/journal"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/notify"
+	"interdict/internal/agent/process"
+	"interdict/internal/agent/state"
+	"interdict/internal/agent/uplink"
+	"interdict/internal/bundle"
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+)
+
+// QueueBase is the number of the first queue that packets come through.
+const QueueBase = 5770
+
+// shutdownTimeout bounds each step of an orderly end.
+const shutdownTimeout = 3 * time.Second
+
+// Capture hands packets to a handler while it is started.
+type Capture interface {
+	// Start returns when packets are handled.
+	Start(ctx context.Context) error
+	Shutdown(ctx context.Context) error
+}
+
+// Platform is what depends on the operating system. Guard is required; what
+// else is missing makes the agent weaker and is a health item.
+type Platform struct {
+	Guard netguard.Guard
+	// Watch puts the kernel's rules back when somebody else changes them,
+	// and calls restored each time, until ctx ends.
+	Watch func(ctx context.Context, restored func(err error)) error
+	// NewCapture makes what hands packets to h.
+	NewCapture func(h netguard.Handler, fail fleet.FailMode) (Capture, error)
+	// Ends calls ended for every connection that has ended, until ctx ends.
+	Ends   func(ctx context.Context, ended func(netguard.Flow)) error
+	Cutter netguard.Cutter
+	Finder process.Finder
+	// Missing says what could not be opened, and why.
+	Missing map[health.Code]error
+	// Close frees what the platform holds; the kernel's rules stay.
+	Close func() error
+}
+
+// Config is what Run needs.
+type Config struct {
+	Dir      state.Dir
+	Platform Platform
+	// Version is this program's.
+	Version string
+	// Ready is called when the rules of the last good bundle are in force;
+	// nil for nobody to tell.
+	Ready func()
+	Log   *slog.Logger
+}
+
+// agent is a running agent.
+type agent struct {
+	cfg      Config
+	id       state.Identity
+	started  time.Time
+	health   *health.Set
+	journal  *journal.Journal
+	observer *observer
+	enforcer *enforcer
+	uplink   *uplink.Uplink
+	// end ends the agent; erase is set when the identity is to go with it.
+	end   context.CancelCauseFunc
+	erase atomic.Bool
+}
+
+// errUnenrolled ends an agent whose machine is no device any more.
+var errUnenrolled = errors.New("the device was unenrolled")
+
+// Run is an agent, until ctx ends or the device is unenrolled. Without an
+// identity in the directory the error wraps state.ErrNotEnrolled.
+func Run(ctx context.Context, cfg Config) error {
+	unlock, err := lock(cfg.Dir.Path(state.FileLock))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	id, err := cfg.Dir.Identity()
+	if err != nil {
+		return err
+	}
+	a := &agent{cfg: cfg, id: id, started: time.Now().UTC(), health: &health.Set{}}
+	for code, missing := range cfg.Platform.Missing {
+		a.health.Raise(code, "%v", missing)
+	}
+	system, hasSystem := journal.NewSystem(cfg.Log)
+	jc := journal.Config{
+		LogDir: cfg.Dir.Path(state.DirEvents), SpoolDir: cfg.Dir.Path(state.DirSpool),
+		Device: string(id.DeviceID), Health: a.health, Log: cfg.Log,
+	}
+	if hasSystem {
+		jc.System = system.Write
+	}
+	if a.journal, err = journal.Open(jc); err != nil {
+		return err
+	}
+
+	// What writes events down ends last, so that it gets everything.
+	writers, stopWriters := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWriters()
+	var g errgroup.Group
+	g.Go(func() error { return a.journal.Run(writers) })
+	if hasSystem {
+		g.Go(func() error { return system.Run(writers) })
+	}
+	err = a.run(ctx)
+	stopWriters()
+	err = errors.Join(err, g.Wait(), a.journal.Close(context.WithoutCancel(ctx)))
+	if a.erase.Load() {
+		err = errors.Join(err, cfg.Dir.Erase())
+	}
+	return err
+}
+
+// run brings the judging half up, then the half that talks to others, and
+// takes both down again.
+func (a *agent) run(ctx context.Context) (err error) {
+	ctx, a.end = context.WithCancelCause(ctx)
+	defer a.end(nil)
+
+	notifier := notify.New(notify.Config{Send: notify.SessionBus{RuntimeDir: "/run/user"}.Send, Log: a.cfg.Log})
+	a.observer = newObserver(observerConfig{
+		Finder: a.cfg.Platform.Finder, Health: a.health, Record: func(ctx context.Context, e event.Event) {
+			a.journal.Record(ctx, e)
+			notifier.Refused(e)
+		},
+	})
+	inspector, err := netguard.NewInspector(netguard.InspectorConfig{
+		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner,
+	})
+	if err != nil {
+		return err
+	}
+	a.enforcer = newEnforcer(enforcerConfig{
+		Platform: a.cfg.Platform, Inspector: inspector, Observer: a.observer, Journal: a.journal,
+		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL), Health: a.health, Log: a.cfg.Log,
+	})
+	a.observer.start(context.WithoutCancel(ctx))
+	defer func() {
+		err = errors.Join(err, a.enforcer.shutdown(context.WithoutCancel(ctx)))
+		inspector.Wait()
+		a.observer.stop()
+	}()
+
+	have := a.enforceLastGood(ctx)
+	a.uplink = uplink.New(uplink.Config{
+		Dir: a.cfg.Dir, Identity: a.id, Have: have, Apply: a.enforcer.Apply, Refused: a.bundleRefused,
+		Spool: a.journal.Spool(), Health: a.health, Log: a.cfg.Log,
+	})
+	control, err := a.listen()
+	if err != nil {
+		return err
+	}
+	if a.cfg.Ready != nil {
+		a.cfg.Ready()
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.uplink.Run(ctx, a.enforcer.mode()) })
+	g.Go(func() error { return a.enforcer.run(ctx) })
+	g.Go(func() error { return a.watch(ctx) })
+	g.Go(func() error { return a.forgetEnded(ctx, inspector) })
+	g.Go(func() error { return notifier.Run(ctx) })
+	g.Go(func() error { return control.serve(ctx) })
+	return g.Wait()
+}
+
+// enforceLastGood puts the bundle on disk into force and returns what can be
+// built on.
+func (a *agent) enforceLastGood(ctx context.Context) state.Bundle {
+	b, err := a.cfg.Dir.Bundle(a.id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return state.Bundle{}
+	case err != nil:
+		a.health.Raise(health.BundleDamaged, "%v; the rules in the kernel stay, the server is asked again", err)
+		a.bundleRefused(ctx, b.Header, err)
+		return b
+	}
+	if _, err := a.enforcer.Apply(ctx, b); err != nil {
+		a.health.Raise(health.ApplyFailed, "bundle %d cannot be put into force: %v", b.Header.Version, err)
+		a.cfg.Log.ErrorContext(ctx, "putting the last good bundle into force", "error", err)
+		// Without its records it is fetched and tried again.
+		return state.Bundle{Header: b.Header}
+	}
+	return b
+}
+
+// bundleRefused records that a bundle was refused.
+func (a *agent) bundleRefused(ctx context.Context, h bundle.Header, cause error) {
+	a.journal.Record(ctx, event.Event{
+		EventID: event.IDBundleRefused, Action: event.ActionBundleRefused, BundleVersion: h.Version, Reason: cause.Error(),
+	})
+}
+
+// watch has the kernel's rules put back when somebody else changes them.
+func (a *agent) watch(ctx context.Context) error {
+	if a.cfg.Platform.Watch == nil {
+		return nil
+	}
+	err := a.cfg.Platform.Watch(ctx, func(err error) {
+		reason := "another program changed or removed the kernel rules; they are back"
+		if err != nil {
+			reason = fmt.Sprintf("another program changed or removed the kernel rules; putting them back: %v", err)
+			a.health.Raise(health.ApplyFailed, "%s", reason)
+		}
+		a.journal.Record(ctx, event.Event{EventID: event.IDGuardRestored, Action: event.ActionGuardRestored, Reason: reason})
+	})
+	if err != nil {
+		// Everything else still works; the periodic check re-applies.
+		a.health.Raise(health.WatchMissing, "%v; rules that another program removes stay away until the next bundle", err)
+	}
+	return nil
+}
+
+// forgetEnded has the inspector forget connections that have ended.
+func (a *agent) forgetEnded(ctx context.Context, inspector *netguard.Inspector) error {
+	if a.cfg.Platform.Ends == nil {
+		return nil
+	}
+	if err := a.cfg.Platform.Ends(ctx, inspector.Forget); err != nil {
+		// The inspector's table is bounded all the same.
+		a.health.Raise(health.CuttingMissing, "the ends of connections are not noticed any more: %v", err)
+	}
+	return nil
+}
+
+// exempt returns the server's endpoint if its URL has an address. A name is
+// not resolved for this: whoever answers look-ups could exempt what they
+// like, and a server refuses indicators for its own name anyway.
+func exempt(serverURL string) []netip.AddrPort {
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		return nil
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return nil
+	}
+	port := uint64(443)
+	if p := u.Port(); p != "" {
+		if port, err = strconv.ParseUint(p, 10, 16); err != nil {
+			return nil
+		}
+	}
+	return []netip.AddrPort{netip.AddrPortFrom(addr, uint16(port))}
+}

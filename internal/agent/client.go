@@ -1,0 +1,137 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+
+	"interdict/internal/agent/state"
+	"interdict/internal/event"
+	"interdict/internal/fault"
+)
+
+// Client asks a running agent.
+type Client struct{ http *http.Client }
+
+// NewClient returns a client of the agent that runs on a state directory.
+func NewClient(dir state.Dir) *Client {
+	path := dir.Path(state.FileSocket)
+	return &Client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+		DisableKeepAlives: true,
+	}}}
+}
+
+// Status returns how the agent is doing. Without an agent that answers the
+// error, as that of the other methods, is a fault.Unreachable.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodGet, pathStatus, nil, &s)
+}
+
+// Sync has the newest bundle fetched now, and returns when it is in force.
+func (c *Client) Sync(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.call(ctx, http.MethodPost, pathSync, nil, &s)
+}
+
+// Explain asks what would happen to a connection. Any of the arguments may
+// be zero.
+func (c *Client) Explain(ctx context.Context, host, path string, ip netip.Addr) (Explanation, error) {
+	q := url.Values{"host": {host}, "path": {path}}
+	if ip.IsValid() {
+		q.Set("ip", ip.String())
+	}
+	var e Explanation
+	return e, c.call(ctx, http.MethodGet, pathExplain, q, &e)
+}
+
+// Rescue has every trace removed from the kernel.
+func (c *Client) Rescue(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, pathRescue, nil, nil)
+}
+
+// Unenroll has the device deleted on the server and on this machine. The
+// agent ends.
+func (c *Client) Unenroll(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, pathUnenroll, nil, nil)
+}
+
+// UnenrollLocally is Unenroll without telling the server.
+func (c *Client) UnenrollLocally(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, pathUnenroll, url.Values{"local": {"1"}}, nil)
+}
+
+// Follow yields the last events of the log, at most last, and then those
+// that follow, until ctx or the agent ends.
+func (c *Client) Follow(ctx context.Context, last int) iter.Seq2[event.Event, error] {
+	return func(yield func(event.Event, error) bool) {
+		resp, err := c.open(ctx, http.MethodGet, pathEvents, url.Values{"last": {strconv.Itoa(last)}})
+		if err != nil {
+			yield(event.Event{}, err)
+			return
+		}
+		defer func() { _ = resp.Body.Close() }()
+		decoder := json.NewDecoder(resp.Body)
+		for {
+			var e event.Event
+			err := decoder.Decode(&e)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				yield(event.Event{}, fault.New(fault.Unreachable, "the agent ended the stream of events").Because(err))
+				return
+			case !yield(e, nil):
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) open(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("asking the agent: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fault.New(fault.Unreachable, "the agent does not answer").
+			WithHint("start it: systemctl start interdict-agent, or interdict-agent run").Because(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var p problem
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Code == "" {
+		return nil, fmt.Errorf("asking the agent: it answers %s", resp.Status)
+	}
+	return nil, fault.New(p.Code, "%s", p.Message).WithHint("%s", p.Hint)
+}
+
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, out any) error {
+	resp, err := c.open(ctx, method, path, query)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if out == nil {
+		// An agent that ends may cut its answer short.
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("reading the agent's answer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,203 @@
+// Package command decides what a person at the endpoint can ask for: the
+// commands of interdict-agent, their flags, what they print and how they
+// exit.
+//
+// Data goes to standard output, everything said to a person to standard
+// error. With --output json the data is one JSON document with a schema
+// number (for events one a line), which only grows.
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/agent"
+	"interdict/internal/agent/state"
+	"interdict/internal/fault"
+)
+
+// The exit codes.
+const (
+	ExitDone        = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitUnreachable = 3
+	ExitForbidden   = 4
+)
+
+// Env is what a command sees of the world.
+type Env struct {
+	Stdout, Stderr io.Writer
+}
+
+// options are the flags of every command.
+type options struct {
+	stateDir string
+	output   string
+}
+
+// The values of --output.
+const (
+	outputTable = "table"
+	outputJSON  = "json"
+)
+
+// commander makes the commands.
+type commander struct {
+	env  Env
+	opts options
+	// started is set when a command's arguments were right.
+	started bool
+}
+
+// Run runs one command and returns its exit code.
+func Run(ctx context.Context, env Env, args []string) int {
+	c := &commander{env: env}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return ExitDone
+	}
+	_, _ = fmt.Fprintf(env.Stderr, "interdict-agent: %v\n", err)
+	if h := hint(err); h != "" {
+		_, _ = fmt.Fprintf(env.Stderr, "hint: %s\n", h)
+	}
+	if !c.started {
+		return ExitUsage
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	if errors.Is(err, os.ErrPermission) {
+		return ExitForbidden
+	}
+	switch fault.CodeOf(err) {
+	case fault.Invalid:
+		return ExitUsage
+	case fault.Unreachable, fault.Unavailable:
+		return ExitUnreachable
+	case fault.Unauthorized, fault.Forbidden:
+		return ExitForbidden
+	default:
+		return ExitFailed
+	}
+}
+
+func hint(err error) string {
+	var f *fault.Error
+	switch {
+	case errors.As(err, &f) && f.Hint != "":
+		return f.Hint
+	case errors.Is(err, state.ErrNotEnrolled):
+		return "enrol it with: interdict-agent enroll TOKEN"
+	case errors.Is(err, os.ErrPermission):
+		return "run the command as root"
+	default:
+		return ""
+	}
+}
+
+func (c *commander) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "interdict-agent",
+		Short:         "Enforce on this machine what the Interdict server decides",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if c.opts.output != outputTable && c.opts.output != outputJSON {
+				return fmt.Errorf("--output must be table or json, not %q", c.opts.output)
+			}
+			c.started = true
+			return nil
+		},
+	}
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.opts.stateDir, "state-dir", state.DefaultRoot, "directory of the agent's state")
+	flags.StringVar(&c.opts.output, "output", outputTable, "how to print: table or json")
+	root.AddCommand(c.enroll(), c.run(), c.status(), c.sync(), c.events(), c.test(), c.doctor(), c.rescue(), c.unenroll(), c.version())
+	root.CompletionOptions.DisableDefaultCmd = true
+	return root
+}
+
+// dir opens the state directory.
+func (c *commander) dir() (state.Dir, error) { return state.Open(c.opts.stateDir) }
+
+// client returns a client of the agent that runs on the state directory.
+func (c *commander) client() (*agent.Client, error) {
+	dir, err := c.dir()
+	if err != nil {
+		return nil, err
+	}
+	if !dir.Enrolled() {
+		return nil, fmt.Errorf("asking the agent at %s: %w", c.opts.stateDir, state.ErrNotEnrolled)
+	}
+	return agent.NewClient(dir), nil
+}
+
+// logger writes for people and service managers, which add the time.
+func (c *commander) logger(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(c.env.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// print prints data as a JSON document, or as a person reads it.
+func (c *commander) print(data any, table func(w io.Writer)) error {
+	if c.opts.output == outputJSON {
+		enc := json.NewEncoder(c.env.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(data)
+	}
+	w := tabwriter.NewWriter(c.env.Stdout, 0, 4, 2, ' ', 0)
+	table(w)
+	return w.Flush()
+}
+
+// say tells the person at the terminal something.
+func (c *commander) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(c.env.Stderr, format+"\n", args...)
+}
+
+// row writes one line of a table; what cannot be written shows at the flush.
+func row(w io.Writer, name, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, "%s\t%s\n", name, fmt.Sprintf(format, args...))
+}
+
+func (c *commander) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print this program's version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := Version()
+			return c.print(map[string]any{"schema": 1, "version": v}, func(w io.Writer) { row(w, "interdict-agent", "%s", v) })
+		},
+	}
+}
+
+// Version is this program's version, as the Go toolchain wrote it into the
+// binary.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "devel-" + s.Value[:12]
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,206 @@
+package command
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"interdict/internal/agent"
+	"interdict/internal/agent/uplink"
+	"interdict/internal/bundle"
+	"interdict/internal/fault"
+)
+
+func (c *commander) enroll() *cobra.Command {
+	var name string
+	var labels map[string]string
+	cmd := &cobra.Command{
+		Use: "enroll TOKEN", Short: "Make this machine a device of the server that made the token", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			token, err := bundle.ParseToken(args[0])
+			if err != nil {
+				return fault.New(fault.Invalid, "%v", err).WithHint("make one with: interdict token create")
+			}
+			dir, err := c.dir()
+			if err != nil {
+				return err
+			}
+			if dir.Enrolled() {
+				return fault.New(fault.Conflict, "this machine is enrolled already").
+					WithHint("interdict-agent unenroll, then enrol again")
+			}
+			id, err := uplink.Enroll(cmd.Context(), uplink.EnrollConfig{Token: token, Name: name, Labels: labels, Facts: facts()})
+			if err != nil {
+				return err
+			}
+			if err := dir.SaveIdentity(id); err != nil {
+				return err
+			}
+			return c.print(map[string]any{"schema": 1, "device_id": id.DeviceID, "server": id.ServerURL}, func(w io.Writer) {
+				row(w, "Device", "%s", id.DeviceID)
+				row(w, "Server", "%s", id.ServerURL)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "how the device is called; the host name if not given")
+	cmd.Flags().StringToStringVar(&labels, "label", nil, "a label as KEY=VALUE; may be repeated")
+	return cmd
+}
+
+// facts are what this machine says of itself.
+func facts() bundle.Facts {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	return bundle.Facts{
+		Hostname: host, OS: runtime.GOOS, OSVersion: osVersion("/etc/os-release"), Arch: runtime.GOARCH, AgentVersion: Version(),
+	}
+}
+
+// osVersion reads PRETTY_NAME as os-release(5) describes it.
+func osVersion(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "PRETTY_NAME="); ok {
+			return strings.Trim(value, `"'`)
+		}
+	}
+	return ""
+}
+
+func (c *commander) run() *cobra.Command {
+	level := slog.LevelInfo
+	cmd := &cobra.Command{
+		Use: "run", Short: "Be the agent: enforce the server's bundle until told to stop", Args: cobra.NoArgs,
+		Long: `Be the agent: enforce the server's bundle until told to stop.
+
+The last good bundle is in force before the network is looked for. When the
+agent ends, in order or not, the kernel rules stay: known-bad addresses remain
+refused. To remove them use "interdict-agent rescue" or "unenroll".`,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			dir, err := c.dir()
+			if err != nil {
+				return err
+			}
+			log := c.logger(level)
+			platform, err := agent.NewPlatform(log)
+			if err != nil {
+				return err
+			}
+			defer func() {
+				if closeErr := platform.Close(); err == nil {
+					err = closeErr
+				}
+			}()
+			return agent.Run(cmd.Context(), agent.Config{
+				Dir: dir, Platform: platform, Version: Version(), Log: log,
+				Ready: func() {
+					// Without a service manager there is nobody to tell.
+					if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+						log.Debug("telling the service manager", "error", err)
+					}
+				},
+			})
+		},
+	}
+	cmd.Flags().TextVar(&level, "log-level", level, "the least important messages to print: debug, info, warn or error")
+	return cmd
+}
+
+func (c *commander) rescue() *cobra.Command {
+	return &cobra.Command{
+		Use: "rescue", Short: "Remove every kernel rule of Interdict, even if the agent cannot start", Args: cobra.NoArgs,
+		Long: `Remove every kernel rule of Interdict, even if the agent cannot start.
+
+A running agent stops enforcing until "interdict-agent sync", a new bundle, or
+its restart. Needs nothing but root: neither state directory nor agent.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			told := c.suspendRunning(cmd)
+			if err := agent.CleanUp(cmd.Context(), c.logger(slog.LevelWarn)); err != nil {
+				return err
+			}
+			c.say("all kernel rules of Interdict are removed")
+			if !told {
+				c.say("if an agent runs all the same it puts them back: systemctl stop interdict-agent")
+			}
+			return nil
+		},
+	}
+}
+
+// suspendRunning has a running agent stop enforcing, and reports whether one
+// did. Whatever is wrong with it must not keep rescue from its work.
+func (c *commander) suspendRunning(cmd *cobra.Command) bool {
+	client, err := c.client()
+	if err != nil {
+		return false
+	}
+	return client.Rescue(cmd.Context()) == nil
+}
+
+func (c *commander) unenroll() *cobra.Command {
+	var local bool
+	cmd := &cobra.Command{
+		Use: "unenroll", Short: "Delete the device on the server, its state here, and every kernel rule", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := c.dir()
+			if err != nil {
+				return err
+			}
+			id, err := dir.Identity()
+			if err != nil {
+				return err
+			}
+			client := agent.NewClient(dir)
+			if _, statusErr := client.Status(cmd.Context()); statusErr == nil {
+				if local {
+					return client.UnenrollLocally(cmd.Context())
+				}
+				return withLocalHint(client.Unenroll(cmd.Context()))
+			}
+			if !local {
+				if err := uplink.Unenroll(cmd.Context(), id); err != nil {
+					return withLocalHint(err)
+				}
+			}
+			if err := agent.CleanUp(cmd.Context(), c.logger(slog.LevelWarn)); err != nil {
+				return err
+			}
+			if err := dir.Erase(); err != nil {
+				return err
+			}
+			c.say("device %s is unenrolled", id.DeviceID)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&local, "local", false, "do not tell the server; the device stays on its list")
+	return cmd
+}
+
+func withLocalHint(err error) error {
+	if fault.CodeOf(err) != fault.Unreachable {
+		return err
+	}
+	return fault.New(fault.Unreachable, "%v", err).
+		WithHint("to remove everything here without telling the server: interdict-agent unenroll --local").Because(err)
+}
+
+// noun is "1 event" or "2 events".
+func noun(n int, singular string) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s", singular)
+	}
+	return fmt.Sprintf("%d %ss", n, singular)
+}

@@ -1,0 +1,85 @@
+package command
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/agent/journal"
+	"interdict/internal/agent/state"
+	"interdict/internal/event"
+)
+
+// followLast is how many past events --follow shows first.
+const followLast = 10
+
+func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func (c *commander) events() *cobra.Command {
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "events", Short: "Print the local event log", Args: cobra.NoArgs,
+		Long: `Print the local event log, oldest first.
+
+An event that repeats is written again under the same id with a higher count.
+Reading the log needs no running agent; following it does.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if follow {
+				return c.follow(cmd)
+			}
+			dir, err := c.dir()
+			if err != nil {
+				return err
+			}
+			for e, err := range journal.Read(dir.Path(state.DirEvents)) {
+				if err != nil {
+					return err
+				}
+				if err := c.printEvent(e); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print the last events and go on with those that come")
+	return cmd
+}
+
+func (c *commander) follow(cmd *cobra.Command) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	for e, err := range client.Follow(cmd.Context(), followLast) {
+		if err != nil {
+			return err
+		}
+		if err := c.printEvent(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printEvent prints one event on one line.
+func (c *commander) printEvent(e event.Event) error {
+	if c.opts.output == outputJSON {
+		return json.NewEncoder(c.env.Stdout).Encode(e)
+	}
+	line := e.LastSeen.Local().Format(time.DateTime) + "  " + journal.Sentence(e)
+	if e.Evidence != event.EvidenceNone {
+		line += fmt.Sprintf(", seen in %s", e.Evidence)
+	}
+	if e.User.Name != "" {
+		line += fmt.Sprintf(", user %s", e.User.Name)
+	}
+	if e.Count > 1 {
+		line += fmt.Sprintf(", %d times", e.Count)
+	}
+	_, err := fmt.Fprintln(c.env.Stdout, line)
+	return err
+}

@@ -1,0 +1,250 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/journal"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/state"
+	"interdict/internal/agent/uplink"
+	"interdict/internal/agent/verdict"
+	"interdict/internal/event"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+// The control socket speaks HTTP with JSON. Who may open it, the owner of the
+// state directory, may do everything.
+const (
+	pathStatus   = "/v1/status"
+	pathSync     = "/v1/sync"
+	pathEvents   = "/v1/events"
+	pathExplain  = "/v1/explain"
+	pathRescue   = "/v1/rescue"
+	pathUnenroll = "/v1/unenroll"
+)
+
+// Status is how an agent is doing.
+type Status struct {
+	// Schema is the version of this document.
+	Schema       int            `json:"schema"`
+	AgentVersion string         `json:"agent_version"`
+	StartedAt    time.Time      `json:"started_at"`
+	DeviceID     fleet.DeviceID `json:"device_id"`
+	Server       string         `json:"server"`
+	// Mode, FailMode and PolicyID are of the rules in force.
+	Mode     fleet.Mode     `json:"network_protection"`
+	FailMode fleet.FailMode `json:"fail_mode,omitempty"`
+	PolicyID string         `json:"policy_id,omitempty"`
+	// Enforcing is false when no bundle is in force or all is suspended.
+	Enforcing bool               `json:"enforcing"`
+	Uplink    uplink.Status      `json:"uplink"`
+	Inspector netguard.Stats     `json:"inspector"`
+	Spool     journal.SpoolStats `json:"spool"`
+	Health    []health.Item      `json:"health"`
+}
+
+// Explanation says what would happen to a connection, and why.
+type Explanation struct {
+	Schema int          `json:"schema"`
+	Host   string       `json:"host,omitempty"`
+	Path   string       `json:"path,omitempty"`
+	IP     netip.Addr   `json:"ip,omitzero"`
+	Action string       `json:"action,omitempty"`
+	Mode   fleet.Mode   `json:"network_protection"`
+	Step   verdict.Step `json:"step"`
+	AppID  string       `json:"app_id,omitempty"`
+	App    string       `json:"app_name,omitempty"`
+	// Indicator and IndicatorID are the one that applies.
+	Indicator   string `json:"indicator,omitempty"`
+	IndicatorID string `json:"indicator_id,omitempty"`
+	PolicyID    string `json:"policy_id,omitempty"`
+	Version     uint64 `json:"bundle_version,omitempty"`
+	// Refused is the upshot.
+	Refused bool `json:"refused"`
+	// Enforcing is as in Status.
+	Enforcing bool `json:"enforcing"`
+}
+
+// control serves the control socket.
+type control struct {
+	a        *agent
+	listener net.Listener
+}
+
+// listen opens the control socket. The lock on the state directory says that
+// one that is there is nobody's.
+func (a *agent) listen() (*control, error) {
+	path := a.cfg.Dir.Path(state.FileSocket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("opening the control socket: %w", err)
+	}
+	// The directory has mode 0700, so nobody can come in between.
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the control socket (a path has at most 107 bytes): %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("closing the control socket to others: %w", err), listener.Close())
+	}
+	return &control{a: a, listener: listener}, nil
+}
+
+// serve answers until ctx ends.
+func (c *control) serve(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pathStatus, c.status)
+	mux.HandleFunc("POST "+pathSync, c.sync)
+	mux.HandleFunc("GET "+pathEvents, c.events)
+	mux.HandleFunc("GET "+pathExplain, c.explain)
+	mux.HandleFunc("POST "+pathRescue, c.rescue)
+	mux.HandleFunc("POST "+pathUnenroll, c.unenroll)
+	srv := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second,
+		// Requests end with the agent: a follower would stay for ever.
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		shutdownCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		_ = srv.Shutdown(shutdownCtx)
+	})
+	err := srv.Serve(c.listener)
+	if stop() {
+		return fmt.Errorf("serving the control socket: %w", err)
+	}
+	<-ended
+	return nil
+}
+
+// reply writes an answer, or a fault if err is not nil.
+func reply(w http.ResponseWriter, answer any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		answer = problemOf(err)
+	}
+	// Whoever does not read the answer does not want it.
+	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// problem is a fault on the control socket.
+type problem struct {
+	Code    fault.Code `json:"code"`
+	Message string     `json:"message"`
+	Hint    string     `json:"hint,omitempty"`
+}
+
+func problemOf(err error) problem {
+	var f *fault.Error
+	if errors.As(err, &f) {
+		return problem{f.Code, f.Error(), f.Hint}
+	}
+	return problem{Code: fault.Internal, Message: err.Error()}
+}
+
+func (c *control) status(w http.ResponseWriter, _ *http.Request) {
+	a := c.a
+	s := Status{
+		Schema: 1, AgentVersion: a.cfg.Version, StartedAt: a.started, DeviceID: a.id.DeviceID, Server: a.id.ServerURL,
+		Mode: a.enforcer.mode(), Enforcing: a.enforcer.enforcing(), Uplink: a.uplink.Status(),
+		Inspector: a.enforcer.cfg.Inspector.Stats(), Spool: a.journal.Spool().Stats(), Health: a.health.Items(),
+	}
+	if rules := a.enforcer.rules(); rules != nil {
+		s.FailMode, s.PolicyID = rules.FailMode(), rules.PolicyID()
+	}
+	reply(w, s, nil)
+}
+
+// sync fetches now, and ends a suspension.
+func (c *control) sync(w http.ResponseWriter, r *http.Request) {
+	if err := c.a.enforcer.Resume(r.Context()); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	if err := c.a.uplink.Sync(r.Context()); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	c.status(w, r)
+}
+
+// events streams what is recorded, after the last events of the log.
+func (c *control) events(w http.ResponseWriter, r *http.Request) {
+	last, err := strconv.Atoi(r.URL.Query().Get("last"))
+	if err != nil || last < 0 {
+		last = 0
+	}
+	tail, following, err := c.a.journal.Follow(r.Context(), last)
+	if err != nil {
+		reply(w, nil, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	write := func(e event.Event) bool { return out.Encode(e) == nil && flush.Flush() == nil }
+	for _, e := range tail {
+		if !write(e) {
+			return
+		}
+	}
+	if flush.Flush() != nil {
+		return
+	}
+	for e := range following {
+		if !write(e) {
+			return
+		}
+	}
+}
+
+func (c *control) explain(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	s := verdict.Subject{Host: q.Get("host"), Path: q.Get("path")}
+	if ip := q.Get("ip"); ip != "" {
+		addr, err := netip.ParseAddr(ip)
+		if err != nil {
+			reply(w, nil, fault.New(fault.Invalid, "%q is not an address", ip))
+			return
+		}
+		s.Addr = addr
+	}
+	d, version := c.a.enforcer.decide(s)
+	reply(w, Explanation{
+		Schema: 1, Host: s.Host, Path: s.Path, IP: s.Addr, Action: string(d.Action), Mode: d.Mode, Step: d.Step,
+		AppID: d.AppID, App: d.AppName, Indicator: d.Indicator.Value, IndicatorID: d.Indicator.ID, PolicyID: d.PolicyID,
+		Version: version, Refused: d.Refuses(), Enforcing: c.a.enforcer.enforcing(),
+	}, nil)
+}
+
+func (c *control) rescue(w http.ResponseWriter, r *http.Request) {
+	reply(w, struct{}{}, c.a.enforcer.Suspend(r.Context()))
+}
+
+// unenroll deletes the device on the server and here, and ends the agent.
+func (c *control) unenroll(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("local") == "" {
+		if err := c.a.uplink.Unenroll(r.Context()); err != nil {
+			reply(w, nil, err)
+			return
+		}
+	}
+	err := c.a.enforcer.Suspend(r.Context())
+	reply(w, struct{}{}, err)
+	if err == nil {
+		c.a.erase.Store(true)
+		c.a.end(errUnenrolled)
+	}
+}

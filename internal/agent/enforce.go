@@ -1,0 +1,341 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/process"
+	"interdict/internal/agent/state"
+	"interdict/internal/agent/verdict"
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+)
+
+const (
+	// beforeCut is how long the owners of connections that are to be cut
+	// may be looked for: once cut, nobody can tell any more.
+	beforeCut = 100 * time.Millisecond
+	// retryAfter is how soon rules that could not be put into force are
+	// tried again.
+	retryAfter = 5 * time.Second
+)
+
+// inspector is whoever judges packets.
+type inspector interface {
+	netguard.Handler
+	SetRuleset(rs *verdict.Ruleset) []netguard.Observation
+	Stats() netguard.Stats
+}
+
+// recorder writes events down.
+type recorder interface {
+	Record(ctx context.Context, e event.Event)
+	Changes(ctx context.Context, policyID string, version uint64, changes ...event.Change)
+}
+
+type enforcerConfig struct {
+	Platform  Platform
+	Inspector inspector
+	Observer  *observer
+	Journal   recorder
+	// Settings is the file that remembers which settings were reported.
+	Settings string
+	Exempt   []netip.AddrPort
+	Health   *health.Set
+	Log      *slog.Logger
+}
+
+// enforcer puts bundles into force and keeps them there.
+type enforcer struct {
+	cfg enforcerConfig
+	// current is what is in force, nil for nothing. It is read from
+	// everywhere and written under mu.
+	current atomic.Pointer[enforced]
+	// changed holds a token when current was replaced.
+	changed chan struct{}
+	// suspended is written under mu.
+	suspended atomic.Bool
+
+	// mu makes one change at a time. It guards what follows.
+	mu       sync.Mutex
+	capture  Capture
+	failMode fleet.FailMode
+	// wanted is what could not be put into force while nothing else was.
+	wanted *enforced
+}
+
+// enforced is a bundle in force.
+type enforced struct {
+	rules   *verdict.Ruleset
+	version uint64
+}
+
+func newEnforcer(cfg enforcerConfig) *enforcer {
+	return &enforcer{cfg: cfg, changed: make(chan struct{}, 1)}
+}
+
+// rules returns the rules in force, nil for none.
+func (e *enforcer) rules() *verdict.Ruleset {
+	if c := e.current.Load(); c != nil {
+		return c.rules
+	}
+	return nil
+}
+
+// mode returns the network protection mode in force.
+func (e *enforcer) mode() fleet.Mode {
+	if r := e.rules(); r != nil {
+		return r.Mode()
+	}
+	return fleet.ModeDisabled
+}
+
+// decide judges a subject by the rules in force, and returns their version.
+func (e *enforcer) decide(s verdict.Subject) (verdict.Decision, uint64) {
+	c := e.current.Load()
+	if c == nil {
+		return verdict.Decision{Mode: fleet.ModeDisabled, Step: verdict.StepDisabled}, 0
+	}
+	return c.rules.Decide(s, time.Now()), c.version
+}
+
+// enforcing reports whether rules are in force and not suspended.
+func (e *enforcer) enforcing() bool {
+	return e.current.Load() != nil && !e.suspended.Load()
+}
+
+// Apply puts a bundle into force and returns the mode that results. A bundle
+// from the server ends a suspension. When it fails, the rules that were in
+// force still are.
+func (e *enforcer) Apply(ctx context.Context, b state.Bundle) (fleet.Mode, error) {
+	rules, err := verdict.Compile(b.Set)
+	if err != nil {
+		return "", err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := &enforced{rules: rules, version: b.Header.Version}
+	if err := e.enforce(ctx, next); err != nil {
+		if e.current.Load() == nil {
+			e.wanted = next
+		}
+		return "", err
+	}
+	e.reportSettings(ctx, b)
+	return rules.Mode(), nil
+}
+
+// enforce makes next the rules in force. The caller holds mu.
+func (e *enforcer) enforce(ctx context.Context, next *enforced) error {
+	before := e.current.Load()
+	if err := e.listen(ctx, next.rules); err != nil {
+		// The addresses in the kernel work without anybody listening.
+		e.cfg.Health.Raise(health.CaptureMissing, "%v; connections are not inspected, only addresses are refused", err)
+	}
+	e.cfg.Observer.version.Store(next.version)
+	refused := e.cfg.Inspector.SetRuleset(next.rules)
+	if err := e.cfg.Platform.Guard.Set(ctx, e.kernel(next.rules)); err != nil {
+		if before != nil {
+			e.cfg.Observer.version.Store(before.version)
+			e.cfg.Inspector.SetRuleset(before.rules)
+		}
+		return fmt.Errorf("writing the kernel's rules: %w", err)
+	}
+	e.current.Store(next)
+	e.wanted = nil
+	e.suspended.Store(false)
+	e.cfg.Health.Clear(health.Suspended)
+	e.cut(ctx, refused, next.version)
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// kernel is the kernel's part of the rules.
+func (e *enforcer) kernel(rules *verdict.Ruleset) netguard.Config {
+	c := netguard.Config{
+		Inspect: rules.Mode() != fleet.ModeDisabled, QueueBase: QueueBase,
+		FailClosed: rules.FailMode() == fleet.FailClosed, Exempt: e.cfg.Exempt,
+	}
+	c.Refused, c.Watched = rules.Addresses(time.Now())
+	return c
+}
+
+// listen has packets handed to the inspector, which must be so before the
+// kernel's rules ask for it. The caller holds mu.
+func (e *enforcer) listen(ctx context.Context, rules *verdict.Ruleset) error {
+	if rules.Mode() == fleet.ModeDisabled || e.cfg.Platform.NewCapture == nil {
+		return nil
+	}
+	if e.capture != nil {
+		if e.failMode == rules.FailMode() {
+			return nil
+		}
+		// The fail mode is a property of the open queues.
+		if err := e.capture.Shutdown(ctx); err != nil {
+			return fmt.Errorf("closing the packet queues: %w", err)
+		}
+		e.capture = nil
+	}
+	c, err := e.cfg.Platform.NewCapture(e.cfg.Inspector, rules.FailMode())
+	if err != nil {
+		return fmt.Errorf("opening the packet queues: %w", err)
+	}
+	if err := c.Start(ctx); err != nil {
+		return fmt.Errorf("opening the packet queues: %w", err)
+	}
+	e.capture, e.failMode = c, rules.FailMode()
+	e.cfg.Health.Clear(health.CaptureMissing)
+	return nil
+}
+
+// cut ends open connections that are refused now, and records them.
+func (e *enforcer) cut(ctx context.Context, refused []netguard.Observation, version uint64) {
+	if len(refused) == 0 || e.cfg.Platform.Cutter == nil {
+		return
+	}
+	owners := e.owners(ctx, refused)
+	flows := make([]netguard.Flow, len(refused))
+	for i := range refused {
+		flows[i] = refused[i].Flow
+	}
+	if err := e.cfg.Platform.Cutter.Cut(ctx, flows); err != nil {
+		e.cfg.Health.Raise(health.CuttingMissing, "%v; connections that are open already may go on", err)
+		e.cfg.Log.ErrorContext(ctx, "cutting open connections", "error", err)
+	}
+	for i, obs := range refused {
+		e.cfg.Observer.cfg.Record(ctx, eventOf(obs, owners[i], version))
+		obs.Done()
+	}
+}
+
+func (e *enforcer) owners(ctx context.Context, refused []netguard.Observation) []process.Owner {
+	ctx, cancel := context.WithTimeout(ctx, beforeCut)
+	defer cancel()
+	owners := make([]process.Owner, len(refused))
+	var g errgroup.Group
+	g.SetLimit(observers)
+	for i := range refused {
+		g.Go(func() error {
+			owners[i] = e.cfg.Observer.find(ctx, refused[i].Flow)
+			return nil
+		})
+	}
+	_ = g.Wait() // None of them fails.
+	return owners
+}
+
+// run puts the rules into force again whenever an indicator ceases to exist,
+// and after a failure, until ctx ends.
+func (e *enforcer) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		if wait, ok := e.nextExpiry(); ok {
+			timer.Reset(wait)
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.changed:
+		case <-timer.C:
+			if err := e.reapply(ctx); err != nil {
+				e.cfg.Log.ErrorContext(ctx, "putting the rules into force again", "error", err)
+				if !sleep(ctx, retryAfter) {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// nextExpiry returns how long the rules in force are good for; ok is false
+// when that is for ever.
+func (e *enforcer) nextExpiry() (wait time.Duration, ok bool) {
+	rules := e.rules()
+	if rules == nil {
+		return retryAfter, true
+	}
+	// The present counts as past: what ends now is applied now.
+	at, ok := rules.NextExpiry(time.Now())
+	return max(time.Until(at), time.Millisecond), ok
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// reapply puts the rules in force into force again, or those that ought to
+// be, unless they are suspended.
+func (e *enforcer) reapply(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	current := e.current.Load()
+	if current == nil {
+		current = e.wanted
+	}
+	if current == nil || e.suspended.Load() {
+		return nil
+	}
+	return e.enforce(ctx, current)
+}
+
+// Resume ends a suspension.
+func (e *enforcer) Resume(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	current := e.current.Load()
+	if current == nil || !e.suspended.Load() {
+		return nil
+	}
+	return e.enforce(ctx, current)
+}
+
+// Suspend removes every trace from the kernel. Nothing is enforced until
+// Resume, a new bundle, or a restart.
+func (e *enforcer) Suspend(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.suspended.Store(true)
+	e.cfg.Health.Raise(health.Suspended, "an administrator ran rescue: nothing is enforced until sync, a new bundle, or a restart")
+	if err := e.cfg.Platform.Guard.CleanUp(ctx); err != nil {
+		return fmt.Errorf("removing the kernel's rules: %w", err)
+	}
+	return nil
+}
+
+// shutdown stops listening and leaves the kernel's rules in place.
+func (e *enforcer) shutdown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.capture == nil {
+		return nil
+	}
+	err := e.capture.Shutdown(ctx)
+	e.capture = nil
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("closing the packet queues: they were still busy after %s", shutdownTimeout)
+	}
+	return err
+}

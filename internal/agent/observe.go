@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/process"
+	"interdict/internal/event"
+	"interdict/internal/indicator"
+)
+
+const (
+	// observers is how many owners are looked up at the same time, and
+	// maxObserved how many observations wait for that.
+	observers   = 16
+	maxObserved = 1024
+	// holdFor is how long a connection waits for its owner to be found: a
+	// program that is refused may be gone a millisecond later. It must stay
+	// well below the 250 ms after which its packet is answered without us.
+	holdFor = 100 * time.Millisecond
+	// findFor is how long a look-up may go on for the event's sake.
+	findFor = 500 * time.Millisecond
+)
+
+type observerConfig struct {
+	// Finder may be nil: then events name no process.
+	Finder process.Finder
+	Health *health.Set
+	Record func(ctx context.Context, e event.Event)
+}
+
+// observer makes events of observations: it finds out whose connection it
+// was, off the packets' path.
+type observer struct {
+	cfg     observerConfig
+	queue   chan netguard.Observation
+	workers sync.WaitGroup
+	// version is of the bundle in force.
+	version atomic.Uint64
+	dropped atomic.Uint64
+}
+
+func newObserver(cfg observerConfig) *observer {
+	return &observer{cfg: cfg, queue: make(chan netguard.Observation, maxObserved)}
+}
+
+// start starts the workers. They end with stop.
+func (o *observer) start(ctx context.Context) {
+	for range observers {
+		o.workers.Go(func() {
+			for obs := range o.queue {
+				o.observe(ctx, obs)
+			}
+		})
+	}
+}
+
+// stop returns when all that was reported is recorded. report must not be
+// called any more.
+func (o *observer) stop() {
+	close(o.queue)
+	o.workers.Wait()
+}
+
+// report takes an observation. It does not block. Under a flood that the
+// workers cannot keep up with observations are dropped and counted;
+// connections are judged all the same.
+func (o *observer) report(obs netguard.Observation) {
+	release := sync.OnceFunc(obs.Done)
+	hold := time.AfterFunc(holdFor, release)
+	obs.Done = func() {
+		hold.Stop()
+		release()
+	}
+	select {
+	case o.queue <- obs:
+	default:
+		obs.Done()
+		n := o.dropped.Add(1)
+		o.cfg.Health.Raise(health.ObservationsDropped, "%d connections were judged but not written down, because too many came at once", n)
+	}
+}
+
+func (o *observer) observe(ctx context.Context, obs netguard.Observation) {
+	ctx, cancel := context.WithDeadline(ctx, obs.Time.Add(findFor))
+	owner := o.find(ctx, obs.Flow)
+	cancel()
+	obs.Done()
+	o.cfg.Record(context.WithoutCancel(ctx), eventOf(obs, owner, o.version.Load()))
+}
+
+// find returns the owner of a flow as far as it is known before ctx ends.
+func (o *observer) find(ctx context.Context, f netguard.Flow) process.Owner {
+	if o.cfg.Finder == nil || ctx.Err() != nil {
+		return process.Owner{}
+	}
+	// What is known comes with the error.
+	owner, _ := o.cfg.Finder.Find(ctx, process.Flow{Protocol: f.Protocol, Local: f.Source, Remote: f.Dest})
+	return owner
+}
+
+// owner names the process of a flow for whoever judges packets.
+func (o *observer) owner(ctx context.Context, f netguard.Flow) (int, bool) {
+	pid := o.find(ctx, f).Process.PID
+	return pid, pid != 0
+}
+
+// eventOf is the event that an observation makes.
+func eventOf(obs netguard.Observation, owner process.Owner, version uint64) event.Event {
+	d := obs.Decision
+	e := event.Event{
+		Time: obs.Time, EventID: event.IDBlocked, Action: event.ActionBlocked,
+		AppID: d.AppID, AppName: d.AppName, IndicatorID: d.Indicator.ID, Severity: string(d.Indicator.Severity),
+		Destination: obs.Destination, Evidence: obs.Evidence, Process: owner.Process, User: owner.User,
+		PolicyID: d.PolicyID, BundleVersion: version, Alert: d.Indicator.GenerateAlert, Cut: obs.Cut,
+	}
+	switch {
+	case !d.Refuses():
+		e.EventID, e.Action = event.IDAudited, event.ActionAudited
+	case d.Action == indicator.ActionWarn:
+		e.Action = event.ActionWarned
+	}
+	if e.User.UID == nil && obs.HasUID {
+		uid := obs.UID
+		e.User.UID = &uid
+	}
+	return e
+}

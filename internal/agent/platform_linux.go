@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/netguard/conntrack"
+	"interdict/internal/agent/netguard/nfqueue"
+	"interdict/internal/agent/netguard/nft"
+	"interdict/internal/agent/process"
+	"interdict/internal/agent/process/bpf"
+	"interdict/internal/fleet"
+)
+
+// NewPlatform opens what an agent needs of Linux, in the network namespace of
+// the calling thread. Only without nftables does it fail. It changes nothing
+// in the kernel but attaches the programs that note who connects.
+func NewPlatform(log *slog.Logger) (Platform, error) {
+	guard, err := nft.New(nft.Config{Logger: log})
+	if err != nil {
+		return Platform{}, fmt.Errorf("opening the kernel's packet filter: %w", err)
+	}
+	p := Platform{
+		Guard:   guard,
+		Missing: make(map[health.Code]error),
+		Watch: func(ctx context.Context, restored func(error)) error {
+			return guard.Watch(ctx, func(r nft.Restoration) { restored(r.Err) })
+		},
+		NewCapture: func(h netguard.Handler, fail fleet.FailMode) (Capture, error) {
+			return nfqueue.New(nfqueue.Config{
+				Base: QueueBase, Handler: h, Logger: log, FailClosed: fail == fleet.FailClosed,
+			})
+		},
+	}
+	closers := []func() error{guard.Close}
+	if cutter, err := conntrack.New(); err != nil {
+		p.Missing[health.CuttingMissing] = fmt.Errorf("connections that are open already cannot be ended: %w", err)
+	} else {
+		p.Cutter = cutter
+		closers = append(closers, cutter.Close)
+	}
+	if ends, err := conntrack.SubscribeEnds(); err != nil {
+		p.Missing[health.CuttingMissing] = fmt.Errorf("the ends of connections are not noticed: %w", err)
+	} else {
+		p.Ends = func(ctx context.Context, ended func(netguard.Flow)) error {
+			// A connection whose end was lost is pushed out by newer ones.
+			return ends.Run(ctx, ended, func() {})
+		}
+	}
+	if resolver, err := process.New(process.Config{Scope: scope()}); err != nil {
+		p.Missing[health.AttributionMissing] = fmt.Errorf("connections cannot be traced to processes: %w", err)
+	} else {
+		p.Finder = resolver
+		closers = append(closers, resolver.Close)
+	}
+	p.Close = func() error {
+		var errs []error
+		for _, c := range closers {
+			errs = append(errs, c())
+		}
+		return errors.Join(errs...)
+	}
+	return p, nil
+}
+
+// scope is the whole machine for the agent of the host, which also sees what
+// its containers send, and one namespace for an agent inside one.
+func scope() bpf.Scope {
+	own, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return bpf.ScopeNamespace
+	}
+	if host, err := os.Readlink("/proc/1/ns/net"); err == nil && host == own {
+		return bpf.ScopeMachine
+	}
+	return bpf.ScopeNamespace
+}
+
+// CleanUp removes every trace of Interdict from the kernel, in the network
+// namespace of the calling thread.
+func CleanUp(ctx context.Context, log *slog.Logger) (err error) {
+	guard, err := nft.New(nft.Config{Logger: log})
+	if err != nil {
+		return fmt.Errorf("opening the kernel's packet filter: %w", err)
+	}
+	defer func() { err = errors.Join(err, guard.Close()) }()
+	return guard.CleanUp(ctx)
+}
+
+// Probes tries out what an agent needs of Linux. It leaves nothing behind.
+func Probes(context.Context) []Probe {
+	log := slog.New(slog.DiscardHandler)
+	var probes []Probe
+	add := func(name string, err error, missing ProbeState, detail string) {
+		if err != nil {
+			probes = append(probes, Probe{Name: name, State: missing, Detail: err.Error()})
+			return
+		}
+		probes = append(probes, Probe{Name: name, State: ProbeOK, Detail: detail})
+	}
+
+	guard, err := nft.New(nft.Config{Logger: log})
+	add("nftables", err, ProbeFailed, "tables can be written")
+	if err == nil {
+		add("packet queues", nil, ProbeFailed, "by "+string(guard.Queueing()))
+		_ = guard.Close()
+	}
+	cutter, err := conntrack.New()
+	add("connection table", err, ProbeFailed, "open connections can be ended")
+	if err == nil {
+		_ = cutter.Close()
+	}
+	resolver, err := process.New(process.Config{})
+	if err != nil {
+		add("attribution", err, ProbeRemark, "")
+		return probes
+	}
+	for _, m := range resolver.Status() {
+		add("attribution by "+m.Name, m.Err, ProbeRemark, "works")
+	}
+	_ = resolver.Close()
+	return probes
+}

@@ -1,0 +1,23 @@
+//go:build !linux
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+)
+
+// NewPlatform fails: there is no enforcement on this system yet.
+func NewPlatform(*slog.Logger) (Platform, error) {
+	return Platform{}, fmt.Errorf("the agent cannot enforce anything on %s", runtime.GOOS)
+}
+
+// CleanUp has nothing to remove.
+func CleanUp(context.Context, *slog.Logger) error { return nil }
+
+// Probes says that nothing can be enforced.
+func Probes(context.Context) []Probe {
+	return []Probe{{Name: "enforcement", State: ProbeFailed, Detail: "not possible on " + runtime.GOOS}}
+}
