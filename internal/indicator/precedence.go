@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Compare orders indicators that match the same connection: it is negative
-// if a is the one that applies. In this order,
+// Compare orders indicators that match the same connection by precedence: it
+// is negative if a is the one that applies. In this order,
 //
 //  1. a name (domain or url) before an address (ip or cidr),
 //  2. the longer url path ("/" counts as none),
@@ -19,8 +19,9 @@ import (
 //  8. the lesser id, so that the order is total.
 //
 // A name goes before an address because it says more about who is at the
-// other end. That counts where both are known: addresses are refused at the
-// first packet, before a name was said.
+// other end. But an address is judged at a connection's first packet, before a
+// name was said: if the first of the address indicators that match is one that
+// [Action.Refuses], it decides before any name.
 func Compare(a, b *Indicator) int {
 	return cmp.Or(
 		compareSpecificity(a, b),

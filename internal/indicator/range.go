@@ -119,7 +119,8 @@ func Join(ranges []Range) []Range {
 }
 
 // touches reports whether b, which does not start before a, overlaps it or
-// follows it at once.
+// follows it at once. All of IPv4 is less than all of IPv6, and nothing is next
+// to the last address of a family.
 func touches(a, b Range) bool {
-	return a.From.Is4() == b.From.Is4() && (!a.To.Less(b.From) || a.To.Next() == b.From)
+	return !a.To.Less(b.From) || a.To.Next() == b.From
 }

@@ -49,6 +49,9 @@ func (t Type) Network() bool {
 // Valid reports whether a is one of [Actions].
 func (a Action) Valid() bool { return slices.Contains(Actions(), a) }
 
+// Refuses reports whether the action, in block mode, refuses a connection.
+func (a Action) Refuses() bool { return a == ActionBlock || a == ActionWarn }
+
 // Valid reports whether s is one of [Severities].
 func (s Severity) Valid() bool { return slices.Contains(Severities(), s) }
 

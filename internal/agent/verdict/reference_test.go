@@ -48,9 +48,14 @@ func (r *reference) decide(s verdict.Subject, now time.Time) string {
 			byName = append(byName, i)
 		}
 	}
+	// An address is refused at the first packet, before a name is known;
+	// otherwise a name says more than an address.
 	matching := byName
-	if len(matching) == 0 {
-		matching = byAddress
+	if len(byAddress) > 0 {
+		action := slices.MinFunc(byAddress, precedence).Action
+		if action == "warn" || action == "block" || len(byName) == 0 {
+			matching = byAddress
+		}
 	}
 	if len(matching) == 0 {
 		return cmp.Or(spared, "none")

@@ -2,10 +2,12 @@
 // into a Ruleset and judges by it what is known of the other end.
 //
 // It is pure and holds no state: the same bundle, subject and time give the
-// same decision on every device, and in the server's explanations. The order
-// of precedence is that of [indicator.Compare]; what this package adds is how
-// names and addresses are found among a hundred thousand indicators, the names
-// that are spared, and the mode.
+// same decision on every device. The order of precedence is that of
+// [indicator.Compare]; what this package adds is how names and addresses are
+// found among a hundred thousand indicators, the names that are spared, and
+// the mode. Indicators of files and certificates are not its business: they
+// say nothing about a connection. What every other enforcement of a policy has
+// to agree on with it are the cases of package verdicttest.
 //
 // A Ruleset keeps the bundle's text and, for each name, only the number of its
 // record, which is decoded when a connection comes near it. Deciding about a
@@ -41,7 +43,7 @@ type Subject struct {
 // Step says which step of the judgement decided.
 type Step string
 
-// The steps, in the order they are taken.
+// The steps.
 const (
 	// StepDisabled: network protection is off, nothing was looked at.
 	StepDisabled Step = "disabled"
@@ -74,9 +76,7 @@ type Decision struct {
 }
 
 // Refuses reports whether the connection is to be refused.
-func (d *Decision) Refuses() bool {
-	return d.Action == indicator.ActionBlock || d.Action == indicator.ActionWarn
-}
+func (d *Decision) Refuses() bool { return d.Action.Refuses() }
 
 // Reports reports whether the connection is worth an event: it is refused, or
 // it would have been. What is allowed leaves no trace.
@@ -84,17 +84,24 @@ func (d *Decision) Reports() bool {
 	return d.Refuses() || d.Action == indicator.ActionAudit
 }
 
-// Decide judges a subject. An indicator for the name decides before one for
-// the address; of several the first by [indicator.Compare].
+// Decide judges a subject, in three steps. An address that is blocked or
+// warned of decides, since the kernel refuses it at the first packet, before a
+// name was said. Otherwise an indicator for the name decides, and if there is
+// none, the one for the address. Of several of a kind it is the first by
+// [indicator.Compare]. The steps are the same in audit mode, so that what it
+// reports is what block mode would refuse.
 func (r *Ruleset) Decide(s Subject, now time.Time) Decision {
 	d := Decision{Mode: r.mode, PolicyID: r.policyID, Step: StepNone}
 	if r.mode == fleet.ModeDisabled {
 		d.Step = StepDisabled
 		return d
 	}
-	best, sparedFor := r.matchName(s, now)
-	if best.ID == "" {
-		best = r.matchAddress(s.Addr, now)
+	best, sparedFor := r.matchAddress(s.Addr, now), ""
+	if !best.Action.Refuses() {
+		var named indicator.Indicator
+		if named, sparedFor = r.matchName(s, now); named.ID != "" {
+			best = named
+		}
 	}
 	switch {
 	case best.ID != "":
@@ -176,7 +183,7 @@ func (r *Ruleset) table(addr netip.Addr) *prefixTable {
 }
 
 func (r *Ruleset) inMode(a indicator.Action) indicator.Action {
-	if r.mode == fleet.ModeAudit && (a == indicator.ActionWarn || a == indicator.ActionBlock) {
+	if r.mode == fleet.ModeAudit && a.Refuses() {
 		return indicator.ActionAudit
 	}
 	return a
