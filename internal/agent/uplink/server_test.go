@@ -1,0 +1,559 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/state"
+	"interdict/internal/bundle"
+	"interdict/internal/fleet"
+)
+
+const (
+	serverURL  = "https://interdict.example"
+	testDevice = fleet.DeviceID("01J0000000000000000000TEST")
+	testSecret = "the token's secret"
+	pingEvery  = 15
+	// deviceLife is how long a device's certificate is good for.
+	deviceLife = 30 * 24 * time.Hour
+)
+
+// memoryListener is a network in memory, so that a whole server runs inside a
+// synctest bubble.
+type memoryListener struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newMemoryListener() *memoryListener {
+	return &memoryListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+func (l *memoryListener) dial(ctx context.Context) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// authority is a certificate authority.
+type authority struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority{cert, key}
+}
+
+func (a authority) issue(t *testing.T, public any, name string, life time.Duration, host string) []byte {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now(), NotAfter: time.Now().Add(life),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if host != "" {
+		template.DNSNames = []string{host}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+// testServer is the server's side of the protocol, as small as a real one can
+// be: real certificates, real signatures, real HTTP/2 over TLS.
+type testServer struct {
+	t         *testing.T
+	ca        authority
+	signing   ed25519.PrivateKey
+	tlsConfig *tls.Config
+
+	mu       sync.Mutex
+	listener *memoryListener
+	http     *http.Server
+	sets     map[string]bundle.Set
+	envelope func(have string) bundle.Envelope
+	header   bundle.Header
+	streams  []chan bundle.Message
+	// What was asked of it.
+	enrolments []bundle.EnrollRequest
+	asked      []string
+	applied    []fleet.Applied
+	events     map[string][]byte
+	serials    []string
+	opened     []time.Time
+	// How it misbehaves.
+	mute        bool
+	eventStatus int
+	raw         []byte
+}
+
+func newTestServer(t *testing.T) *testServer {
+	t.Helper()
+	s := &testServer{t: t, ca: newAuthority(t), sets: make(map[string]bundle.Set), events: make(map[string][]byte)}
+	_, signing, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.signing = signing
+	s.tlsConfig = s.serverTLS(s.ca, "interdict.example")
+	s.start()
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *testServer) serverTLS(by authority, host string) *tls.Config {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	clients := x509.NewCertPool()
+	clients.AddCert(s.ca.cert)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{
+			Certificate: [][]byte{by.issue(s.t, key.Public(), "server", 400*24*time.Hour, host), s.ca.cert.Raw}, PrivateKey: key,
+		}},
+		ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: clients,
+		// A pipe has no buffer: a ticket would wait for a client that
+		// waits to write.
+		SessionTicketsDisabled: true,
+	}
+}
+
+func (s *testServer) start() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+bundle.PathEnroll, s.enroll)
+	mux.HandleFunc("POST "+bundle.PathRenew, s.device(s.renew))
+	mux.HandleFunc("GET "+bundle.PathStream, s.device(s.stream))
+	mux.HandleFunc("GET "+bundle.PathBundle, s.device(s.bundle))
+	mux.HandleFunc("POST "+bundle.PathApplied, s.device(s.takeApplied))
+	mux.HandleFunc("POST "+bundle.PathEvents, s.device(s.takeEvents))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener = newMemoryListener()
+	s.http = &http.Server{
+		Handler: mux, TLSConfig: s.tlsConfig.Clone(), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+	}
+	go func(srv *http.Server, l net.Listener) { _ = srv.ServeTLS(l, "", "") }(s.http, s.listener)
+}
+
+func (s *testServer) stop() {
+	s.mu.Lock()
+	srv := s.http
+	for _, c := range s.streams {
+		close(c)
+	}
+	s.streams = nil
+	s.mu.Unlock()
+	_ = srv.Close()
+}
+
+func (s *testServer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	return l.dial(ctx)
+}
+
+// device lets only a device in.
+func (s *testServer) device(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].Subject.CommonName != string(testDevice) {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		s.mu.Lock()
+		s.serials = append(s.serials, r.TLS.PeerCertificates[0].SerialNumber.String())
+		s.mu.Unlock()
+		next(w, r)
+	}
+}
+
+func (s *testServer) enroll(w http.ResponseWriter, r *http.Request) {
+	var req bundle.EnrollRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil || req.Secret != testSecret {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"detail":"the token is not valid"}`)
+		return
+	}
+	s.mu.Lock()
+	s.enrolments = append(s.enrolments, req)
+	s.mu.Unlock()
+	public, ok := s.signing.Public().(ed25519.PublicKey)
+	if !ok {
+		s.t.Error("the signing key is not an Ed25519 key")
+	}
+	_ = json.NewEncoder(w).Encode(bundle.EnrollResponse{
+		DeviceID: testDevice, Certificate: s.sign(req.CSR), CA: s.ca.cert.Raw, BundleKey: public,
+	})
+}
+
+func (s *testServer) sign(csr []byte) []byte {
+	req, err := x509.ParseCertificateRequest(csr)
+	if err != nil || req.CheckSignature() != nil {
+		s.t.Errorf("certificate request: %v", err)
+		return nil
+	}
+	return s.ca.issue(s.t, req.PublicKey, string(testDevice), deviceLife, "")
+}
+
+func (s *testServer) renew(w http.ResponseWriter, r *http.Request) {
+	var req bundle.RenewRequest
+	if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
+		s.t.Errorf("renew: %v", err)
+	}
+	_ = json.NewEncoder(w).Encode(bundle.RenewResponse{Certificate: s.sign(req.CSR)})
+}
+
+func (s *testServer) stream(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor != 2 {
+		s.t.Errorf("the stream runs over HTTP/%d, want HTTP/2", r.ProtoMajor)
+	}
+	messages := make(chan bundle.Message, 8)
+	s.mu.Lock()
+	s.streams = append(s.streams, messages)
+	s.opened = append(s.opened, time.Now())
+	hello := bundle.Message{Type: bundle.MessageHello, Version: s.header.Version, PingSeconds: pingEvery, Now: time.Now()}
+	s.mu.Unlock()
+	out, flush := json.NewEncoder(w), http.NewResponseController(w)
+	_ = out.Encode(hello)
+	_ = flush.Flush()
+	ping := time.NewTicker(pingEvery * time.Second)
+	defer ping.Stop()
+	for {
+		m := bundle.Message{Type: bundle.MessagePing}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-ping.C:
+		case next, ok := <-messages:
+			if !ok {
+				return
+			}
+			m = next
+		}
+		s.mu.Lock()
+		mute := s.mute
+		s.mu.Unlock()
+		if mute {
+			continue
+		}
+		_ = out.Encode(m)
+		_ = flush.Flush()
+	}
+}
+
+func (s *testServer) bundle(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have := r.URL.Query().Get("digest")
+	s.asked = append(s.asked, r.URL.Query().Get("version"))
+	switch {
+	case s.raw != nil:
+		_, _ = w.Write(s.raw)
+	case s.envelope == nil, have != "" && have == s.header.Digest && r.URL.Query().Get("version") == strconv.FormatUint(s.header.Version, 10):
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		_ = json.NewEncoder(w).Encode(s.envelope(have))
+	}
+}
+
+func (s *testServer) takeApplied(w http.ResponseWriter, r *http.Request) {
+	var a fleet.Applied
+	if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
+		s.t.Errorf("applied: %v", err)
+	}
+	s.mu.Lock()
+	s.applied = append(s.applied, a)
+	s.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *testServer) takeEvents(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.eventStatus != 0 {
+		w.WriteHeader(s.eventStatus)
+		return
+	}
+	s.events[r.Header.Get(bundle.HeaderIdempotencyKey)] = body
+	_ = json.NewEncoder(w).Encode(bundle.EventReceipt{Stored: 1})
+}
+
+// say sends a message on every open stream.
+func (s *testServer) say(m bundle.MessageType) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.streams {
+		c <- bundle.Message{Type: m}
+	}
+}
+
+// setOf makes a set with the mode and n apps.
+func setOf(t *testing.T, mode fleet.Mode, n int) bundle.Set {
+	t.Helper()
+	records := []bundle.Record{bundle.Setting(bundle.SettingNetworkProtection, string(mode), "policy-1")}
+	for i := range n {
+		records = append(records, bundle.App(fmt.Sprintf("app-%04d", i), fmt.Sprintf("App %d", i)))
+	}
+	set, err := bundle.NewSet(slices.Values(records))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// publish makes a set the newest, as a difference to what an agent has where
+// this server knows that.
+func (s *testServer) publish(version uint64, set bundle.Set) {
+	s.publishAs(version, set, s.signing, nil)
+}
+
+func (s *testServer) publishAs(version uint64, set bundle.Set, key ed25519.PrivateKey, tamper func(*bundle.Envelope)) {
+	s.t.Helper()
+	h := bundle.Header{Audience: "a", Version: version, IssuedAt: time.Now(), NotAfter: time.Now().AddDate(1, 0, 0)}
+	header, signature, err := bundle.SignHeader(key, h, set)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := json.Unmarshal(header, &h); err != nil {
+		s.t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.header = h
+	s.sets[h.Digest] = set
+	s.envelope = func(have string) bundle.Envelope {
+		base, known := s.sets[have]
+		if !known {
+			have = ""
+		}
+		e, err := bundle.Seal(header, signature, have, bundle.Diff(base, set))
+		if err != nil {
+			s.t.Error(err)
+		}
+		if tamper != nil {
+			tamper(&e)
+		}
+		return e
+	}
+}
+
+// lastApplied is what the agent acknowledged last.
+func (s *testServer) lastApplied() fleet.Applied {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.applied) == 0 {
+		return fleet.Applied{}
+	}
+	return s.applied[len(s.applied)-1]
+}
+
+func (s *testServer) token() bundle.Token {
+	return bundle.Token{URL: serverURL, CAFingerprint: bundle.Fingerprint(s.ca.cert.Raw), Secret: testSecret}
+}
+
+// testAgent is an Uplink with everything around it noted down.
+type testAgent struct {
+	*Uplink
+	dir    state.Dir
+	id     state.Identity
+	health *health.Set
+	spool  *memorySpool
+
+	mu      sync.Mutex
+	applied []uint64
+	refused []string
+	fail    error
+	cancel  context.CancelFunc
+	ended   chan struct{}
+}
+
+// enrolled returns the state of a machine that is enrolled with s.
+func enrolled(t *testing.T, s *testServer) (state.Dir, state.Identity) {
+	t.Helper()
+	dir, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := Enroll(t.Context(), EnrollConfig{Token: s.token(), Name: "test", Dial: s.dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.SaveIdentity(id); err != nil {
+		t.Fatal(err)
+	}
+	return dir, id
+}
+
+// startAgent starts an agent with what is on disk.
+func startAgent(t *testing.T, s *testServer, dir state.Dir) *testAgent {
+	t.Helper()
+	id, err := dir.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := dir.Bundle(id)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return startAgentWith(t, s, dir, have)
+}
+
+// startAgentWith starts an agent that has a bundle in force.
+func startAgentWith(t *testing.T, s *testServer, dir state.Dir, have state.Bundle) *testAgent {
+	t.Helper()
+	id, err := dir.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &testAgent{dir: dir, id: id, health: &health.Set{}, spool: newMemorySpool(), ended: make(chan struct{})}
+	a.Uplink = New(Config{
+		Dir: dir, Identity: id, Have: have, Spool: a.spool, Health: a.health, Log: slog.New(slog.DiscardHandler), Dial: s.dial,
+		Apply: func(_ context.Context, b state.Bundle) (fleet.Mode, error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if a.fail != nil {
+				return "", a.fail
+			}
+			a.applied = append(a.applied, b.Header.Version)
+			return fleet.ModeAudit, nil
+		},
+		Refused: func(_ context.Context, _ bundle.Header, err error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.refused = append(a.refused, err.Error())
+		},
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	a.cancel = cancel
+	go func() {
+		defer close(a.ended)
+		_ = a.Run(ctx, fleet.ModeAudit)
+	}()
+	t.Cleanup(a.stop)
+	return a
+}
+
+func (a *testAgent) stop() {
+	a.cancel()
+	<-a.ended
+}
+
+func (a *testAgent) hasHealth(code health.Code) bool {
+	return slices.ContainsFunc(a.health.Items(), func(i health.Item) bool { return i.Code == code })
+}
+
+// memorySpool is a spool of batches that are put into it.
+type memorySpool struct {
+	mu       sync.Mutex
+	keys     []string
+	rejected []string
+	put      chan struct{}
+}
+
+func newMemorySpool() *memorySpool { return &memorySpool{put: make(chan struct{}, 16)} }
+
+func (m *memorySpool) add(key string) {
+	m.mu.Lock()
+	m.keys = append(m.keys, key)
+	m.mu.Unlock()
+	m.put <- struct{}{}
+}
+
+func (m *memorySpool) Next(ctx context.Context) (string, []byte, error) {
+	for {
+		m.mu.Lock()
+		if len(m.keys) > 0 {
+			defer m.mu.Unlock()
+			return m.keys[0], bytes.Repeat([]byte(m.keys[0]), 3), nil
+		}
+		m.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return "", nil, ctx.Err()
+		case <-m.put:
+		}
+	}
+}
+
+func (m *memorySpool) Done(key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keys = slices.DeleteFunc(m.keys, func(k string) bool { return k == key })
+	return nil
+}
+
+func (m *memorySpool) Reject(key string) error {
+	m.mu.Lock()
+	m.rejected = append(m.rejected, key)
+	m.mu.Unlock()
+	return m.Done(key)
+}
