@@ -2,7 +2,6 @@ package netguard
 
 import (
 	"bytes"
-	"encoding/binary"
 	"time"
 
 	"interdict/internal/agent/sniff"
@@ -35,21 +34,16 @@ func (in *Inspector) handleDNS(p Packet, pkt sniff.Packet, answer func(Verdict))
 // it: clients send one question a connection, or several for one name.
 func (in *Inspector) handleDNSStream(p Packet, pkt sniff.Packet, answer func(Verdict)) {
 	payload := bytes.Clone(pkt.Payload)
-	messages, rest := sniff.SplitDNSStream(payload)
 	var all []judgement
 	changed := false
-	for _, msg := range messages {
-		j := in.judgeAnswer(p, pkt, msg, len(msg))
-		if j.rewritten != nil {
-			copy(msg, j.rewritten)
-			changed = true
+	for _, part := range in.followDNS(pkt, payload) {
+		msg := part.bytes
+		if len(msg) < part.length {
+			msg = headOf(msg)
 		}
-		all = append(all, j)
-	}
-	if head, length := headOf(rest); head != nil {
-		j := in.judgeAnswer(p, pkt, head, length)
+		j := in.judgeAnswer(p, pkt, msg, part.length)
 		if j.rewritten != nil {
-			copy(rest[2:], j.rewritten)
+			copy(part.bytes, j.rewritten)
 			changed = true
 		}
 		all = append(all, j)
@@ -67,27 +61,40 @@ func (in *Inspector) handleDNSStream(p Packet, pkt sniff.Packet, answer func(Ver
 	in.settle(o, answer)
 }
 
-// headOf returns, for the beginning of a message that goes on in a later
-// segment, a message with its header and question alone, and the length that
-// was announced. A refusal of that length hides what follows: it ends in a
-// filler that the later segments are part of.
-func headOf(stream []byte) (head []byte, length int) {
-	const prefix, header, fields = 2, 12, 4
-	if len(stream) < prefix+header {
-		return nil, 0
+// followDNS returns the messages that begin in a segment. They share their
+// memory with payload, a copy of the segment's.
+func (in *Inspector) followDNS(pkt sniff.Packet, payload []byte) []dnsPart {
+	f := Flow{Protocol: pkt.Protocol, Source: pkt.Dest, Dest: pkt.Source}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	s := in.flows.dns[f]
+	if s == nil {
+		if len(in.flows.dns) >= maxDNSStreams {
+			dropOne(in.flows.dns)
+		}
+		s = &dnsStream{next: pkt.Seq}
+		in.flows.dns[f] = s
 	}
-	length, msg := int(binary.BigEndian.Uint16(stream)), stream[prefix:]
+	return s.parts(pkt.Seq, payload)
+}
+
+// headOf returns, for the beginning of a message that goes on in a later
+// segment, a message with its header and question alone. A refusal with the
+// whole message's length hides what follows: it ends in a filler that the
+// later segments are part of. What cannot be read comes back as it is.
+func headOf(msg []byte) []byte {
+	const header, fields = 12, 4
 	end := header
 	for end < len(msg) && msg[end] != 0 && msg[end] < 0x40 {
 		end += 1 + int(msg[end])
 	}
 	end += 1 + fields
-	if end > len(msg) || end > length {
-		return nil, 0
+	if end > len(msg) {
+		return msg
 	}
-	head = bytes.Clone(msg[:end])
+	head := bytes.Clone(msg[:end])
 	clear(head[6:header])
-	return head, length
+	return head
 }
 
 // judgement is what was made of one answer.

@@ -29,10 +29,14 @@ type flowTable struct {
 	undecided map[Flow]*undecided
 	// live are connections that were let through, and as what.
 	live map[Flow]verdict.Subject
+	// dns are connections to name servers.
+	dns map[Flow]*dnsStream
 }
 
 func newFlowTable() *flowTable {
-	return &flowTable{undecided: make(map[Flow]*undecided), live: make(map[Flow]verdict.Subject)}
+	return &flowTable{
+		undecided: make(map[Flow]*undecided), live: make(map[Flow]verdict.Subject), dns: make(map[Flow]*dnsStream),
+	}
 }
 
 // read gives a packet's payload to the reader of its connection. Once the
@@ -85,6 +89,7 @@ func (t *flowTable) accept(f Flow, s verdict.Subject) {
 func (t *flowTable) forget(f Flow) {
 	delete(t.undecided, f)
 	delete(t.live, f)
+	delete(t.dns, f)
 }
 
 // dropOne removes any entry: Go's iteration order makes it a random one,

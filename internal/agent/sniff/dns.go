@@ -336,21 +336,3 @@ func (m *message) name(off int) string {
 func (m *message) pointsToQuestion(off int) bool {
 	return m.msg[off] == 0xc0 && m.msg[off+1] == dnsHeader
 }
-
-// SplitDNSStream cuts the bytes of a DNS connection over TCP into the
-// messages that they hold in full, each behind two bytes that say its length
-// (RFC 1035, section 4.2.2). The messages share their memory with stream, so
-// that one can be replaced in place by another of its length. Rest is what
-// remains: not empty when the last message is incomplete.
-func SplitDNSStream(stream []byte) (messages [][]byte, rest []byte) {
-	const prefix = 2
-	for len(stream) >= prefix {
-		end := prefix + int(binary.BigEndian.Uint16(stream))
-		if end > len(stream) {
-			break
-		}
-		messages = append(messages, stream[prefix:end:end])
-		stream = stream[end:]
-	}
-	return messages, stream
-}

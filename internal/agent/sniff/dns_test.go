@@ -194,31 +194,3 @@ func unpack(t *testing.T, old, rewritten []byte) *dns.Msg {
 	}
 	return after
 }
-
-func TestSplitDNSStream(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name, stream string
-		messages     []string
-		rest         string
-	}{
-		{"nothing", "", nil, ""},
-		{"one message", "\x00\x03abc", []string{"abc"}, ""},
-		{"several messages", "\x00\x03abc\x00\x00\x00\x01d", []string{"abc", "", "d"}, ""},
-		{"an incomplete second message", "\x00\x03abc\x00\x02d", []string{"abc"}, "\x00\x02d"},
-		{"half a length", "\x00", nil, "\x00"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			got, rest := SplitDNSStream([]byte(tt.stream))
-			var messages []string
-			for _, m := range got {
-				messages = append(messages, string(m))
-			}
-			if diff := cmp.Diff(tt.messages, messages); diff != "" || string(rest) != tt.rest {
-				t.Errorf("the rest is %q, want %q; the messages are (-want +got):\n%s", rest, tt.rest, diff)
-			}
-		})
-	}
-}
