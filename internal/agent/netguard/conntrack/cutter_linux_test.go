@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	ct "github.com/ti-mo/conntrack"
+	"github.com/ti-mo/netfilter"
 	"golang.org/x/sys/unix"
 
 	"interdict/internal/agent/netguard"
@@ -229,7 +230,7 @@ func TestCutRefusesADatagramFlowInBothDirections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		setOtherBits(t, flowOfConn(c, unix.IPPROTO_UDP))
+		setOtherBits(t, cutter, flowOfConn(c, unix.IPPROTO_UDP))
 		if err := cutter.Cut(t.Context(), []netguard.Flow{flowOfConn(c, unix.IPPROTO_UDP)}); err != nil {
 			t.Fatal(err)
 		}
@@ -251,34 +252,38 @@ func TestCutRefusesADatagramFlowInBothDirections(t *testing.T) {
 
 const otherBits uint32 = 0xc000_0055
 
-// entry finds the connection table's entry of f.
-func entry(t *testing.T, f netguard.Flow) (*ct.Conn, ct.Flow) {
+// setOtherBits gives the entry of f a mark of ours and of others.
+func setOtherBits(t *testing.T, c *Cutter, f netguard.Flow) {
+	t.Helper()
+	const messageNew, attributeMark = 0, 8
+	mark := netfilter.Attribute{Type: attributeMark, Data: netfilter.Uint32Bytes(otherBits | netguard.MarkAccept)}
+	if err := c.track(f, messageNew, mark); err != nil {
+		t.Fatal(err)
+	}
+	if got := markOf(t, f); got != otherBits|netguard.MarkAccept {
+		t.Fatalf("setting a mark made it %#x", got)
+	}
+}
+
+// markOf finds the connection table's entry of f and its mark.
+func markOf(t *testing.T, f netguard.Flow) uint32 {
 	t.Helper()
 	c, err := ct.Dial(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
-	found, err := c.Get(ct.NewFlow(f.Protocol, 0, f.Source.Addr(), f.Dest.Addr(), f.Source.Port(), f.Dest.Port(), 0, 0))
+	defer func() { _ = c.Close() }()
+	entries, err := c.Dump(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, found
-}
-
-func setOtherBits(t *testing.T, f netguard.Flow) {
-	t.Helper()
-	c, found := entry(t, f)
-	change := ct.Flow{TupleOrig: found.TupleOrig, Mark: otherBits | netguard.MarkAccept}
-	if err := c.Update(change); err != nil {
-		t.Fatal(err)
+	for _, e := range entries {
+		if flowOf(&e) == f {
+			return e.Mark
+		}
 	}
-}
-
-func markOf(t *testing.T, f netguard.Flow) uint32 {
-	t.Helper()
-	_, found := entry(t, f)
-	return found.Mark
+	t.Fatalf("no entry for %+v", f)
+	return 0
 }
 
 func TestCutOfForwardedConnections(t *testing.T) {
@@ -348,8 +353,8 @@ func TestEndsOfMarkedConnectionsAreReported(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	unmarked, marked := dial(t, "tcp", "[::1]:4000"), dial(t, "tcp", "[::1]:4000")
 	defer func() { _, _ = unmarked.Close(), marked.Close() }()
-	setOtherBits(t, flowOfConn(marked, unix.IPPROTO_TCP))
 	cutter := newCutter(t)
+	setOtherBits(t, cutter, flowOfConn(marked, unix.IPPROTO_TCP))
 	for _, c := range []net.Conn{unmarked, marked} {
 		if err := cutter.Cut(t.Context(), []netguard.Flow{flowOfConn(c, unix.IPPROTO_TCP)}); err != nil {
 			t.Fatal(err)

@@ -62,7 +62,10 @@ func families(a netip.Addr) []byte {
 // ends are exactly those of f, or nil if there is none.
 func (c *Cutter) find(family byte, f netguard.Flow) ([]byte, error) {
 	want := sockID(family, f)
-	replies, err := c.sockets.Execute(diagRequest(unix.SOCK_DIAG_BY_FAMILY, family, want))
+	// The answer stands for the acknowledgement, which would come after it.
+	request := diagRequest(unix.SOCK_DIAG_BY_FAMILY, family, want)
+	request.Header.Flags = netlink.Request
+	replies, err := c.sockets.Execute(request)
 	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}

@@ -230,9 +230,12 @@ func (p *program) bare() {
 	}
 }
 
-// answers fills the chain of packets towards whoever opened a connection.
+// answers fills the chain of packets towards whoever opened a connection. On
+// a refused TCP connection they pass: what they provoke is reset on its way
+// out, and that tells both ends, where a reset to the server alone would
+// leave the client waiting.
 func (p *program) answers() {
-	p.rule(chainAnswers, connectionMark(netguard.MarkRefuse), match{goTo(chainRefuse)})
+	p.rule(chainAnswers, protocol(unix.IPPROTO_UDP), connectionMark(netguard.MarkRefuse), match{goTo(chainRefuse)})
 	dns := p.queue(CounterQueuedDNS, netguard.QueueDNS)
 	p.rule(chainAnswers, protocol(unix.IPPROTO_UDP), sourcePort(portDNS), dns)
 	tcp := append(protocol(unix.IPPROTO_TCP), sourcePort(portDNS)...)

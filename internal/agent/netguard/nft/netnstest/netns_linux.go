@@ -37,7 +37,7 @@ func Isolated(t testing.TB) bool {
 		}
 		t.Skip(reason)
 	}
-	arguments := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=60s"}
+	arguments := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=20s"}
 	if _, ok := t.(*testing.B); ok {
 		arguments = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$", "-test.benchmem"}
 	}
@@ -126,6 +126,10 @@ func NewPeer(t testing.TB) *Peer {
 func (p *Peer) Link(here string, hereAddresses []string, there string, thereAddresses []string) {
 	p.t.Helper()
 	ns := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.file.Fd())
+	// Without this IPv6 is silent for a second or two after a link comes up.
+	noWait := []string{"-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.dad_transmits=0"}
+	Run(p.t, "sysctl", noWait...)
+	p.Run("sysctl", noWait...)
 	Run(p.t, "ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", ns)
 	for _, a := range hereAddresses {
 		Run(p.t, "ip", "addr", "add", a, "dev", here, "nodad")
