@@ -149,6 +149,7 @@ func printJSON(out io.Writer, v any) error {
 // printable makes text that comes from endpoints and strangers safe to show
 // on a terminal: control characters become visible escapes.
 func printable(s string) string {
+	s = strings.ToValidUTF8(s, string(unicode.ReplacementChar))
 	if !strings.ContainsFunc(s, hidden) {
 		return s
 	}
