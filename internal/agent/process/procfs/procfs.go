@@ -77,21 +77,35 @@ type Description struct {
 // a program whose file is gone, and as the process itself sees it, which in a
 // container is not the host's path. Command is the arguments joined with
 // spaces; a thread of the kernel, which has no path either, has its name in
-// brackets instead.
-// The user is the real one, who started the process. SHA256 is empty: see [Hasher].
+// brackets instead. The user is the real one, who started the process. SHA256
+// is empty: see [Hasher].
 //
 // The error wraps [fs.ErrNotExist] when there is no such process.
 func (f *FS) Describe(pid int) (Description, error) {
-	dir := strconv.Itoa(pid)
-	b, err := f.read(dir + "/stat")
+	st, err := f.stat(pid)
 	if err != nil {
 		return Description{}, fmt.Errorf("describing process %d: %w", pid, err)
 	}
-	st, err := parseStat(b)
-	if err != nil {
-		return Description{}, fmt.Errorf("describing process %d: %w", pid, err)
+	d := f.describe(pid, st)
+	// A process can start another program while it is looked at: then what
+	// was seen is of both. One that is ending has no image any more; then
+	// what was seen is better than what could be.
+	if now, err := f.stat(pid); err == nil && now.image != 0 && now.image != st.image {
+		d = f.describe(pid, now)
 	}
+	return d, nil
+}
 
+func (f *FS) stat(pid int) (stat, error) {
+	b, err := f.read(strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return stat{}, err
+	}
+	return parseStat(b)
+}
+
+func (f *FS) describe(pid int, st stat) Description {
+	dir := strconv.Itoa(pid)
 	d := Description{Started: st.started, Image: st.image}
 	d.Process = event.Process{
 		PID:        pid,
@@ -102,10 +116,10 @@ func (f *FS) Describe(pid int) (Description, error) {
 	if d.Process.Path == "" && d.Process.Command == "" {
 		d.Process.Command = clean("["+st.comm+"]", commandMax)
 	}
-	if b, err = f.read(dir + "/cgroup"); err == nil {
+	if b, err := f.read(dir + "/cgroup"); err == nil {
 		d.Process.Container = parseContainer(b)
 	}
-	if b, err = f.read(dir + "/status"); err == nil {
+	if b, err := f.read(dir + "/status"); err == nil {
 		if uid, ok := parseUID(b); ok {
 			d.User = f.User(uid)
 		}
@@ -113,7 +127,7 @@ func (f *FS) Describe(pid int) (Description, error) {
 	if info, err := fs.Stat(f.proc, dir+"/exe"); err == nil {
 		d.File = fileID(info)
 	}
-	return d, nil
+	return d
 }
 
 // User is the user with this id, with its name if the file passwd has it.

@@ -115,6 +115,37 @@ func TestDescribe(t *testing.T) {
 	})
 }
 
+// execTree is a /proc in which process 42 starts another program after its
+// stat was read for the first time.
+type execTree struct {
+	fstest.MapFS
+	read bool
+}
+
+func (e *execTree) Open(name string) (fs.File, error) {
+	f, err := e.MapFS.Open(name)
+	if name == "42/stat" && !e.read {
+		e.read = true
+		e.MapFS = fstest.MapFS{
+			"42/stat":    file(strings.Replace(statLine("new"), "140720000000000", "140730000000000", 1)),
+			"42/exe":     symlink("/usr/bin/new"),
+			"42/cmdline": file("new\x00"),
+		}
+	}
+	return f, err
+}
+
+func TestDescribeKeepsProgramsApart(t *testing.T) {
+	f, err := New(Config{Proc: &execTree{MapFS: fstest.MapFS{"42/stat": file(statLine("old"))}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Describe(42)
+	if err != nil || got.Process.Path != "/usr/bin/new" || got.Image != 140730000000000 {
+		t.Errorf("got %+v, %v; want the new program with its own image", got, err)
+	}
+}
+
 func TestNewRefusesATreeWithoutLinks(t *testing.T) {
 	for _, proc := range []fs.FS{nil, struct{ fs.FS }{fstest.MapFS{}}} {
 		if _, err := New(Config{Proc: proc}); err == nil {
