@@ -41,7 +41,20 @@ func newFeatureListCmd(s *session) *cobra.Command {
 		Short: "List the features and whether they are on",
 		Args:  exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return list(s, cmd, "/features", nil, 0, []column[featureView]{
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			// There are few of them, so the list has no pages.
+			raw, err := c.get(cmd.Context(), "/features", nil)
+			if err != nil {
+				return err
+			}
+			p, err := decode[page](raw)
+			if err != nil {
+				return err
+			}
+			return printList(s, p.Items, []column[featureView]{
 				{"name", func(f featureView) string { return string(f.Name) }},
 				{"state", func(f featureView) string { return onOff(f.Enabled) }},
 				{"description", func(f featureView) string { return f.Description }},

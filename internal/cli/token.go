@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/url"
 	"strings"
@@ -54,6 +55,9 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 			}
 			if uses < 1 {
 				return usageFault(cmd, "--uses must be at least 1")
+			}
+			if name == "" {
+				name = fmt.Sprintf("token-%s-%s", time.Now().UTC().Format("20060102"), strings.ToLower(rand.Text()[:6]))
 			}
 			c, err := s.client()
 			if err != nil {
