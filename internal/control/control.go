@@ -3,17 +3,42 @@
 // pure packages and on what the store has; the APIs only translate to and
 // from it, and it knows no HTTP.
 //
+// A Service keeps the whole configuration in memory, at one revision, and
+// compiles it into audiences (see package audience). A change is written to
+// the store first; then this server, and by notice every other that shares
+// the database, catches up from the revision it has, compiles what the change
+// altered and nudges the devices concerned.
+//
 // Errors that the caller can mend are faults (see package fault); every
 // other error is internal.
 package control
 
 import (
+	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"interdict/catalog"
+	"interdict/internal/cloudapp"
+	"interdict/internal/control/audience"
+	"interdict/internal/control/ca"
+	"interdict/internal/indicator"
 	"interdict/internal/store"
 )
+
+// PingInterval is how often the transport has to say something on a device's
+// stream.
+const PingInterval = 20 * time.Second
 
 // Config is what a Service needs.
 type Config struct {
@@ -24,7 +49,7 @@ type Config struct {
 	// URL is where agents reach the server, https://host:port. Required.
 	URL string
 	// Hosts are the server's own names and addresses, without ports. No
-	// indicator may cover them.
+	// indicator may cover them, nor the host of URL.
 	Hosts []string
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
@@ -32,6 +57,130 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// PingInterval is how often the transport has to say something on a device's
-// stream.
-const PingInterval = 20 * time.Second
+func (c *Config) validate() error {
+	var faults []error
+	if c.Store == nil {
+		faults = append(faults, errors.New("the store is missing"))
+	}
+	if c.Catalog == nil {
+		faults = append(faults, errors.New("the catalog is missing"))
+	}
+	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		faults = append(faults, fmt.Errorf("the URL %q is not https://host:port", c.URL))
+	}
+	return errors.Join(faults...)
+}
+
+// Service has the use cases. It is safe for concurrent use.
+type Service struct {
+	store  *store.Store
+	logger *slog.Logger
+	now    func() time.Time
+	url    string
+	// instance tells servers that share a database apart.
+	instance string
+
+	apps      []cloudapp.App
+	index     *cloudapp.Index
+	protected *indicator.Protected
+	authority *ca.Authority
+	servers   *ca.Servers
+	bundleKey ed25519.PublicKey
+	publisher *audience.Publisher
+	compiler  *audience.Compiler
+
+	hub      *hub
+	presence *presence
+
+	// refreshing is held while the configuration catches up with the store;
+	// it guards compiler.
+	refreshing sync.Mutex
+	// mu guards the contents of state and nextExpiry.
+	mu         sync.RWMutex
+	state      *audience.State
+	nextExpiry time.Time
+	// snapshot is what state was last compiled to.
+	snapshot atomic.Pointer[audience.Snapshot]
+
+	// wake makes the expiry loop look at nextExpiry again.
+	wake       chan struct{}
+	stop       context.CancelFunc
+	background sync.WaitGroup
+}
+
+// New returns a Service that has read and compiled the configuration. At the
+// first start it makes the keys and keeps them in the store.
+func New(ctx context.Context, c Config) (*Service, error) {
+	if err := c.validate(); err != nil {
+		return nil, fmt.Errorf("setting up the use cases: %w", err)
+	}
+	if c.Now == nil {
+		c.Now = time.Now //nolint:forbidigo // this is where the clock is passed in
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{
+		store: c.Store, logger: c.Logger, now: c.Now, url: c.URL, instance: ulid.Make().String(),
+		apps: c.Catalog.Apps(), protected: protected(&c), state: audience.NewState(),
+		wake: make(chan struct{}, 1), stop: func() {},
+	}
+	s.index = cloudapp.NewIndex(s.apps)
+	s.compiler = audience.New(audience.Config{Index: s.index, Protected: s.protected})
+	s.hub = newHub()
+	s.presence = newPresence()
+	if err := s.loadKeys(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.noteProgram(ctx, &c); err != nil {
+		return nil, err
+	}
+	if err := s.loadPresence(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.refresh(ctx, 0)
+}
+
+func protected(c *Config) *indicator.Protected {
+	const reason = "is where agents reach the server"
+	var hosts []indicator.Host
+	for _, h := range c.Hosts {
+		hosts = append(hosts, indicator.Host{Name: h, Reason: reason})
+	}
+	if u, err := url.Parse(c.URL); err == nil {
+		hosts = append(hosts, indicator.Host{Name: u.Hostname(), Reason: reason})
+	}
+	return indicator.NewProtected(hosts...)
+}
+
+// Start begins the work in the background: following other servers, removing
+// expired indicators, keeping presence. It returns at once; Shutdown ends the
+// work.
+func (s *Service) Start(ctx context.Context) error {
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.background.Go(func() { s.follow(ctx) })
+	s.background.Go(func() { s.expireLoop(ctx) })
+	s.background.Go(func() { s.presenceLoop(ctx) })
+	return nil
+}
+
+// Shutdown ends all sessions and the work in the background, and writes down
+// who was last seen when.
+func (s *Service) Shutdown(ctx context.Context) error {
+	s.stop()
+	s.background.Wait()
+	s.hub.closeAll()
+	return s.flushPresence(ctx)
+}
+
+// Ready returns nil when the service can do its work: the database answers.
+func (s *Service) Ready(ctx context.Context) error { return s.store.Ping(ctx) }
+
+// CA returns the certificate that agents trust the server by.
+func (s *Service) CA() *x509.Certificate { return s.authority.Certificate() }
+
+// ServerCertificate returns a certificate for a server with these names and
+// addresses. It is kept, and renewed in time: ask for every handshake.
+func (s *Service) ServerCertificate(hosts []string) (tls.Certificate, error) {
+	return s.servers.Certificate(hosts, s.now())
+}

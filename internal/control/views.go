@@ -1,7 +1,6 @@
 package control
 
 import (
-	"encoding/json"
 	"time"
 
 	"interdict/internal/bundle"
@@ -249,13 +248,3 @@ type EventQuery struct {
 
 // Facts are what a device says of itself when it connects.
 type Facts = bundle.Facts
-
-// jsonOrNull writes what the audit log keeps; what cannot be written is
-// null.
-func jsonOrNull(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return json.RawMessage("null")
-	}
-	return b
-}

@@ -86,7 +86,9 @@ type Snapshot struct {
 
 // placement is where a device belongs.
 type placement struct {
-	groups   []string
+	groups []string
+	// profile is the same for devices in the same groups.
+	profile  string
 	audience *Audience
 }
 
@@ -108,4 +110,17 @@ func (s *Snapshot) Members(groupID string) int {
 		}
 	}
 	return n
+}
+
+// Audiences returns every audience once, in no order.
+func (s *Snapshot) Audiences() []*Audience {
+	seen := make(map[*Audience]bool)
+	var all []*Audience
+	for _, p := range s.devices {
+		if !seen[p.audience] {
+			seen[p.audience] = true
+			all = append(all, p.audience)
+		}
+	}
+	return all
 }

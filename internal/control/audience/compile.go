@@ -68,19 +68,24 @@ func (c *Compiler) place(state *State, changed Changed) *Snapshot {
 	if changed.Everything || changed.Groups {
 		next.devices = make(map[fleet.DeviceID]placement, len(state.Devices))
 		for id, d := range state.Devices {
-			next.devices[id] = placement{groups: groupsOf(state, &d)}
+			next.devices[id] = newPlacement(state, &d)
 		}
 		return next
 	}
 	next.devices = maps.Clone(c.last.devices)
 	for id := range changed.Devices {
 		if d, ok := state.Devices[id]; ok {
-			next.devices[id] = placement{groups: groupsOf(state, &d)}
+			next.devices[id] = newPlacement(state, &d)
 		} else {
 			delete(next.devices, id)
 		}
 	}
 	return next
+}
+
+func newPlacement(state *State, d *Device) placement {
+	groups := groupsOf(state, d)
+	return placement{groups: groups, profile: strings.Join(groups, " ")}
 }
 
 func groupsOf(state *State, d *Device) []string {
@@ -99,8 +104,8 @@ func groupsOf(state *State, d *Device) []string {
 func (c *Compiler) compileProfiles(state *State, next *Snapshot) error {
 	c.profiles = make(map[string]*profile)
 	for _, p := range next.devices {
-		if key := strings.Join(p.groups, " "); c.profiles[key] == nil {
-			c.profiles[key] = &profile{groups: p.groups}
+		if c.profiles[p.profile] == nil {
+			c.profiles[p.profile] = &profile{groups: p.groups}
 		}
 	}
 	w := work{
@@ -123,7 +128,7 @@ func (c *Compiler) finish(next *Snapshot) (*Snapshot, []fleet.DeviceID, error) {
 	var moved []fleet.DeviceID
 	raised := make(map[*Audience]*Audience)
 	for id, p := range next.devices {
-		p.audience = c.profiles[strings.Join(p.groups, " ")].audience
+		p.audience = c.profiles[p.profile].audience
 		before := c.last.devices[id].audience
 		if before == nil || before.Digest != p.audience.Digest {
 			moved = append(moved, id)
@@ -142,7 +147,8 @@ func (c *Compiler) finish(next *Snapshot) (*Snapshot, []fleet.DeviceID, error) {
 	if len(raised) > 0 {
 		for id, p := range next.devices {
 			if higher := raised[p.audience]; higher != nil {
-				next.devices[id] = placement{groups: p.groups, audience: higher}
+				p.audience = higher
+				next.devices[id] = p
 			}
 		}
 	}

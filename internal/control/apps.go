@@ -1,0 +1,175 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"interdict/internal/cloudapp"
+	"interdict/internal/fault"
+	"interdict/internal/indicator"
+	"interdict/internal/store"
+)
+
+// maxTagged bounds how many apps are tagged at once.
+const maxTagged = 1000
+
+// Apps returns cloud apps, sorted by id.
+func (s *Service) Apps(ctx context.Context, q AppQuery) (Page[AppView], error) {
+	if err := s.fresh(ctx); err != nil {
+		return Page[AppView]{}, err
+	}
+	if q.Tag != "" && !q.Tag.Valid() {
+		var faults fault.Fields
+		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")
+		return Page[AppView]{}, faults.Err("the query is not valid")
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found []AppView
+	for i := range s.apps {
+		view := s.appView(&s.apps[i])
+		if q.matches(&view) {
+			found = append(found, view)
+		}
+	}
+	return paginate(found, q.PageQuery, func(a *AppView) string { return a.ID })
+}
+
+func (q *AppQuery) matches(a *AppView) bool {
+	if q.Tag != "" && a.Tagging.Tag != q.Tag || q.Category != "" && a.Category != q.Category {
+		return false
+	}
+	return contains(q.Search, a.ID, a.Name, a.Vendor) ||
+		slices.ContainsFunc(a.Domains, func(d cloudapp.Domain) bool { return contains(q.Search, d.Name) })
+}
+
+// appView is called with s.mu held.
+func (s *Service) appView(a *cloudapp.App) AppView {
+	tagging, ok := s.state.Taggings[a.ID]
+	if !ok {
+		tagging = cloudapp.Tagging{AppID: a.ID, Tag: cloudapp.TagNone}
+	}
+	return AppView{App: *a, Tagging: tagging}
+}
+
+// App returns the cloud app with an id or a name.
+func (s *Service) App(ctx context.Context, ref string) (AppView, error) {
+	if err := s.fresh(ctx); err != nil {
+		return AppView{}, err
+	}
+	a, ok := s.findApp(ref)
+	if !ok {
+		e := fault.New(fault.NotFound, "there is no app %q", ref)
+		return AppView{}, e.WithHint("%s", s.nearApps(ref))
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.appView(&a), nil
+}
+
+// findApp returns the app with an id, or with a name regardless of case.
+func (s *Service) findApp(ref string) (cloudapp.App, bool) {
+	if a, ok := s.index.App(ref); ok {
+		return a, true
+	}
+	i := slices.IndexFunc(s.apps, func(a cloudapp.App) bool { return strings.EqualFold(a.Name, ref) })
+	if i < 0 {
+		return cloudapp.App{}, false
+	}
+	return s.apps[i], true
+}
+
+func (s *Service) nearApps(ref string) string {
+	if near := s.index.Near(ref); len(near) > 0 {
+		return "did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return "search with: interdict app search WORDS"
+}
+
+// TagApps tags apps, all of them or none. Tagging an app as it is tagged
+// already changes nothing.
+func (s *Service) TagApps(ctx context.Context, actor Actor, r TagRequest) (Change, error) {
+	if err := s.fresh(ctx); err != nil {
+		return Change{}, err
+	}
+	ids, scope, err := s.checkTagging(&r)
+	if err != nil {
+		return Change{}, err
+	}
+	now := s.now().UTC()
+	return s.change(ctx, func(tx *store.Tx) error {
+		if err := checkGroups(tx, scope.Include, scope.Exclude); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			t := cloudapp.Tagging{AppID: id, Tag: r.Tag, Scope: scope, By: actor.Name, At: now}
+			if err := s.tag(tx, actor, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// tag writes one tagging. An untagged app has none.
+func (s *Service) tag(tx *store.Tx, actor Actor, t cloudapp.Tagging) error {
+	before, err := tx.Taggings().Get(t.AppID)
+	missing := errors.Is(err, store.ErrNotFound)
+	switch {
+	case err != nil && !missing:
+		return err
+	case missing && t.Tag == cloudapp.TagNone:
+		return nil
+	case missing:
+		tx.Audit(s.entry(actor, "app.tag", t.AppID, nil, t))
+		return tx.Taggings().Put(t)
+	case t.Tag == cloudapp.TagNone:
+		tx.Audit(s.entry(actor, "app.untag", t.AppID, before, nil))
+		return tx.Taggings().Delete(t.AppID)
+	case before.Tag == t.Tag && slices.Equal(before.Scope.Include, t.Scope.Include) && slices.Equal(before.Scope.Exclude, t.Scope.Exclude):
+		return nil
+	default:
+		tx.Audit(s.entry(actor, "app.tag", t.AppID, before, t))
+		return tx.Taggings().Put(t)
+	}
+}
+
+// checkTagging returns the ids of the apps, each once, and of the groups.
+func (s *Service) checkTagging(r *TagRequest) ([]string, indicator.Scope, error) {
+	var faults fault.Fields
+	if len(r.Apps) == 0 || len(r.Apps) > maxTagged {
+		faults.Add("apps", "must have 1 to %d apps", maxTagged)
+	}
+	if !r.Tag.Valid() {
+		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")
+	}
+	s.mu.RLock()
+	scope := s.scope(r.Scope, "scope.", &faults)
+	s.mu.RUnlock()
+	if r.Tag == cloudapp.TagNone && (len(scope.Include) > 0 || len(scope.Exclude) > 0) {
+		faults.Add("scope", "must be empty when tags are removed")
+	}
+	var ids []string
+	for _, ref := range r.Apps {
+		app, ok := s.findApp(ref)
+		if !ok {
+			faults.Add("apps", "must have known apps only; %q is none: %s", ref, s.nearApps(ref))
+			continue
+		}
+		ids = append(ids, app.ID)
+		s.checkAppProtected(&faults, app.ID, r.Tag)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids), scope, faults.Err("the apps cannot be tagged")
+}
+
+// checkAppProtected refuses tags whose indicators would cut agents off.
+func (s *Service) checkAppProtected(faults *fault.Fields, id string, tag cloudapp.Tag) {
+	for _, i := range s.index.Indicators(cloudapp.Tagging{AppID: id, Tag: tag}) {
+		if err := s.protected.Check(&i); err != nil {
+			faults.Add("apps", "must not have %q: %s", id, err)
+		}
+	}
+}

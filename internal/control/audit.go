@@ -1,0 +1,76 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/oklog/ulid/v2"
+
+	"interdict/internal/store"
+)
+
+// entry makes a line of the audit log. before and after are nil where there
+// was nothing.
+func (s *Service) entry(actor Actor, action, target string, before, after any) store.AuditEntry {
+	return store.AuditEntry{
+		ID: ulid.Make().String(), Time: s.now().UTC(), ActorKind: string(actor.Kind), ActorID: actor.ID, Actor: actor.Name,
+		Action: action, Target: target, Before: jsonOrNil(before), After: jsonOrNil(after), Source: actor.Source,
+	}
+}
+
+// jsonOrNil writes what the audit log keeps. All of it is made of types that
+// can be written.
+func jsonOrNil(v any) json.RawMessage {
+	if v == nil {
+		return nil
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return b
+}
+
+// Refused notes in the audit log that something was refused.
+func (s *Service) Refused(ctx context.Context, a Attempt) error {
+	e := s.entry(a.Actor, clipText(a.Action, maxFact), "", nil, nil)
+	e.Refused = clipText(a.Reason, maxDescription)
+	return s.store.Write(ctx, func(tx *store.Tx) error {
+		tx.Audit(e)
+		return nil
+	})
+}
+
+// AuditLog returns the audit log, newest first.
+func (s *Service) AuditLog(ctx context.Context, q AuditQuery) (Page[AuditEntry], error) {
+	return pageOf(ctx, s, q.PageQuery, func(tx *store.Tx, size int) ([]AuditEntry, error) {
+		return tx.AuditLog(store.AuditQuery{Actor: q.Actor, Action: q.Action, Target: q.Target, Before: q.Cursor, Limit: size})
+	}, func(e *AuditEntry) string { return e.ID })
+}
+
+// pageOf returns a page that the store reads; the cursor is the id of the
+// page's last item.
+func pageOf[T any](ctx context.Context, s *Service, q PageQuery, read func(*store.Tx, int) ([]T, error), id func(*T) string) (Page[T], error) {
+	size, err := q.size()
+	if err != nil {
+		return Page[T]{}, err
+	}
+	if q.Cursor != "" {
+		if _, err := ulid.ParseStrict(q.Cursor); err != nil {
+			return Page[T]{}, badCursor()
+		}
+	}
+	page := Page[T]{}
+	err = s.store.View(ctx, func(tx *store.Tx) (err error) {
+		page.Items, err = read(tx, size+1)
+		return err
+	})
+	if err != nil {
+		return Page[T]{}, err
+	}
+	if len(page.Items) > size {
+		page.Items = page.Items[:size]
+		page.Next = id(&page.Items[size-1])
+	}
+	return page, nil
+}

@@ -1,0 +1,223 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+	"interdict/internal/store"
+)
+
+// Devices returns the enrolled devices, sorted by name.
+func (s *Service) Devices(ctx context.Context, q DeviceQuery) (Page[DeviceView], error) {
+	if err := errors.Join(s.fresh(ctx), s.freshPresence(ctx)); err != nil {
+		return Page[DeviceView]{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	group := ""
+	if q.Group != "" {
+		var err error
+		if group, err = s.findGroup(q.Group); err != nil {
+			return Page[DeviceView]{}, err
+		}
+	}
+	var found []DeviceView
+	snapshot := s.snapshot.Load()
+	for id, d := range s.state.Devices {
+		if (group == "" || slices.Contains(snapshot.Groups(id), group)) && s.matches(q.Search, &d.Device) {
+			found = append(found, DeviceView{Device: d.Device})
+		}
+	}
+	page, err := paginate(found, q.PageQuery, func(d *DeviceView) string { return d.Name + "\x00" + string(d.ID) })
+	policies := s.policies()
+	for i := range page.Items {
+		page.Items[i] = s.deviceView(page.Items[i].ID, policies)
+	}
+	return page, err
+}
+
+// matches is called with s.mu held.
+func (s *Service) matches(search string, d *fleet.Device) bool {
+	if search == "" || contains(search, string(d.ID), d.Name, s.presence.get(d.ID).Facts.Hostname) {
+		return true
+	}
+	for k, v := range d.Labels {
+		if contains(search, k+"="+v) {
+			return true
+		}
+	}
+	return false
+}
+
+// Device returns the device with an id or a name.
+func (s *Service) Device(ctx context.Context, ref string) (DeviceView, error) {
+	if err := errors.Join(s.fresh(ctx), s.freshPresence(ctx)); err != nil {
+		return DeviceView{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id, err := s.findDevice(ref)
+	if err != nil {
+		return DeviceView{}, err
+	}
+	return s.deviceView(id, s.policies()), nil
+}
+
+// deviceView is called with s.mu held.
+func (s *Service) deviceView(id fleet.DeviceID, policies []fleet.Policy) DeviceView {
+	d := s.state.Devices[id].Device
+	s.fill(&d)
+	return DeviceView{Device: d, Effective: fleet.Resolve(policies, d.Groups)}
+}
+
+// Rollout says how many devices enforce what they ought to.
+func (s *Service) Rollout(ctx context.Context) (fleet.Rollout, error) {
+	if err := errors.Join(s.fresh(ctx), s.freshPresence(ctx)); err != nil {
+		return fleet.Rollout{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var r fleet.Rollout
+	for _, d := range s.state.Devices {
+		s.fill(&d.Device)
+		r.Add(d.State())
+	}
+	return r, nil
+}
+
+// UpdateDevice changes a device's name or labels, unless it no longer has the
+// version.
+func (s *Service) UpdateDevice(ctx context.Context, actor Actor, ref string, version uint64, u DeviceUpdate) (DeviceView, Change, error) {
+	var faults fault.Fields
+	if u.Name != nil {
+		checkName(&faults, *u.Name)
+	}
+	if u.Labels != nil {
+		checkLabels(&faults, "labels", *u.Labels)
+	}
+	if err := faults.Err("the device is not valid"); err != nil {
+		return DeviceView{}, Change{}, err
+	}
+	known, err := s.Device(ctx, ref)
+	if err != nil {
+		return DeviceView{}, Change{}, err
+	}
+	change, err := s.change(ctx, func(tx *store.Tx) error {
+		before, err := tx.Devices().Get(string(known.ID))
+		if err != nil {
+			return gone(err, "device", ref)
+		}
+		if err := checkVersion("device", before.Version, version); err != nil {
+			return err
+		}
+		after := before
+		after.Version++
+		if u.Name != nil {
+			after.Name = *u.Name
+		}
+		if u.Labels != nil {
+			after.Labels = *u.Labels
+		}
+		tx.Audit(s.entry(actor, "device.update", string(after.ID), before, after))
+		return tx.Devices().Put(after)
+	})
+	if err != nil {
+		return DeviceView{}, Change{}, err
+	}
+	view, err := s.Device(ctx, string(known.ID))
+	return view, change, err
+}
+
+// DeleteDevice deletes a device, unless it no longer has the version. Its
+// session ends and its certificate is worth nothing any more; its events and
+// alerts stay.
+func (s *Service) DeleteDevice(ctx context.Context, actor Actor, ref string, version uint64) (Change, error) {
+	known, err := s.Device(ctx, ref)
+	if err != nil {
+		return Change{}, err
+	}
+	return s.deleteDevice(ctx, actor, "device.delete", known.ID, version)
+}
+
+// Unenroll deletes a device at its own wish.
+func (s *Service) Unenroll(ctx context.Context, id fleet.DeviceID, remote string) error {
+	_, err := s.deleteDevice(ctx, Actor{Kind: ActorDevice, ID: string(id), Name: string(id), Source: remote}, "device.unenroll", id, AnyVersion)
+	return err
+}
+
+func (s *Service) deleteDevice(ctx context.Context, actor Actor, action string, id fleet.DeviceID, version uint64) (Change, error) {
+	return s.change(ctx, func(tx *store.Tx) error {
+		d, err := tx.Devices().Get(string(id))
+		if err != nil {
+			return gone(err, "device", string(id))
+		}
+		if err := checkVersion("device", d.Version, version); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, action, string(id), d, nil))
+		return errors.Join(tx.ForgetDevice(id), tx.Devices().Delete(string(id)))
+	})
+}
+
+// noticeSync, followed by a device's id, asks the server it is connected to
+// to let it check.
+const noticeSync = "sync "
+
+// syncPoll is how often it is looked whether a device has acknowledged.
+const syncPoll = 50 * time.Millisecond
+
+// SyncDevice asks a device to check now, and returns it once it has said what
+// it enforces. If ctx ends first the fault is Unavailable.
+func (s *Service) SyncDevice(ctx context.Context, actor Actor, ref string) (DeviceView, error) {
+	before, err := s.Device(ctx, ref)
+	if err != nil {
+		return DeviceView{}, err
+	}
+	if !before.Online {
+		return DeviceView{}, fault.New(fault.Unavailable, "device %q is not connected", before.Name).
+			WithHint("it will check by itself when it is back")
+	}
+	err = s.store.Write(ctx, func(tx *store.Tx) error {
+		tx.Audit(s.entry(actor, "device.sync", string(before.ID), nil, nil))
+		if s.hub.sync(before.ID) {
+			return nil
+		}
+		return tx.Notify(noticeSync + string(before.ID))
+	})
+	if err != nil {
+		return DeviceView{}, fmt.Errorf("asking device %q to check: %w", before.ID, err)
+	}
+	for wait(ctx, syncPoll) {
+		now, err := s.Device(ctx, string(before.ID))
+		if err != nil {
+			return DeviceView{}, err
+		}
+		if now.Applied.At.After(before.Applied.At) {
+			return now, nil
+		}
+	}
+	return DeviceView{}, fault.New(fault.Unavailable, "device %q has not answered in time", before.Name).Because(ctx.Err())
+}
+
+// Applied takes a device's word for what it enforces. It is durable when
+// Applied returns.
+func (s *Service) Applied(ctx context.Context, id fleet.DeviceID, a fleet.Applied) error {
+	if err := s.known(ctx, id); err != nil {
+		return err
+	}
+	if a.Mode != "" && !a.Mode.Valid() || len(a.Digest) > maxFact {
+		var faults fault.Fields
+		faults.Add("mode", "must be disabled, audit or block")
+		return faults.Err("the acknowledgement is not valid")
+	}
+	a.Error = clipText(a.Error, maxDescription)
+	now := s.now().UTC()
+	a.At = now
+	state := s.presence.update(id, now, func(d *store.DeviceState) { d.Applied, d.LastSeen = a, now })
+	return s.store.PutDeviceStates(ctx, state)
+}

@@ -1,0 +1,246 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+
+	"interdict/internal/cloudapp"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+	"interdict/internal/store"
+)
+
+// Groups returns the device groups, sorted by name.
+func (s *Service) Groups(ctx context.Context, q PageQuery) (Page[GroupView], error) {
+	if err := s.fresh(ctx); err != nil {
+		return Page[GroupView]{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []GroupView
+	for id := range s.state.Groups {
+		all = append(all, s.groupView(id))
+	}
+	return paginate(all, q, func(g *GroupView) string { return g.Name + "\x00" + g.ID })
+}
+
+// Group returns the group with an id or a name.
+func (s *Service) Group(ctx context.Context, ref string) (GroupView, error) {
+	if err := s.fresh(ctx); err != nil {
+		return GroupView{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id, err := s.findGroup(ref)
+	if err != nil {
+		return GroupView{}, err
+	}
+	return s.groupView(id), nil
+}
+
+// groupView is called with s.mu held.
+func (s *Service) groupView(id string) GroupView {
+	g := s.state.Groups[id]
+	for device, d := range s.state.Devices {
+		if slices.Contains(d.Static, id) {
+			g.Members = append(g.Members, device)
+		}
+	}
+	slices.Sort(g.Members)
+	return GroupView{Group: g, Devices: s.snapshot.Load().Members(id)}
+}
+
+// CreateGroup makes a group.
+func (s *Service) CreateGroup(ctx context.Context, actor Actor, n NewGroup) (GroupView, Change, error) {
+	if err := s.fresh(ctx); err != nil {
+		return GroupView{}, Change{}, err
+	}
+	members, err := s.checkGroup(&n)
+	if err != nil {
+		return GroupView{}, Change{}, err
+	}
+	g := fleet.Group{
+		ID: ulid.Make().String(), Name: n.Name, Description: n.Description, Match: n.Match, Members: members,
+		Version: 1, CreatedAt: s.now().UTC(),
+	}
+	change, err := s.change(ctx, func(tx *store.Tx) error {
+		if err := checkFreeName(tx.Groups(), n.Name); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, "group.create", g.ID, nil, g))
+		return errors.Join(tx.Groups().Put(g), tx.Join(g.ID, members...))
+	})
+	if err != nil {
+		return GroupView{}, Change{}, err
+	}
+	view, err := s.Group(ctx, g.ID)
+	return view, change, err
+}
+
+// UpdateGroup makes a group what n says, unless it no longer has the version.
+func (s *Service) UpdateGroup(ctx context.Context, actor Actor, ref string, version uint64, n NewGroup) (GroupView, Change, error) {
+	before, err := s.Group(ctx, ref)
+	if err != nil {
+		return GroupView{}, Change{}, err
+	}
+	members, err := s.checkGroup(&n)
+	if err != nil {
+		return GroupView{}, Change{}, err
+	}
+	change, err := s.change(ctx, func(tx *store.Tx) error {
+		g, err := tx.Groups().Get(before.ID)
+		if err != nil {
+			return gone(err, "group", ref)
+		}
+		if err := checkVersion("group", g.Version, version); err != nil {
+			return err
+		}
+		if n.Name != g.Name {
+			if err := checkFreeName(tx.Groups(), n.Name); err != nil {
+				return err
+			}
+		}
+		after := g
+		after.Name, after.Description, after.Match, after.Members = n.Name, n.Description, n.Match, members
+		after.Version++
+		if err := setMembers(tx, &g, members); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, "group.update", g.ID, g, after))
+		return tx.Groups().Put(after)
+	})
+	if err != nil {
+		return GroupView{}, Change{}, err
+	}
+	view, err := s.Group(ctx, before.ID)
+	return view, change, err
+}
+
+// setMembers makes devices the static members of g, and sets g.Members to
+// those it had.
+func setMembers(tx *store.Tx, g *fleet.Group, devices []fleet.DeviceID) error {
+	had, err := tx.MembersOf(g.ID)
+	if err != nil {
+		return err
+	}
+	var leave, join []fleet.DeviceID
+	for _, m := range had {
+		g.Members = append(g.Members, m.DeviceID)
+		if !slices.Contains(devices, m.DeviceID) {
+			leave = append(leave, m.DeviceID)
+		}
+	}
+	for _, id := range devices {
+		if !slices.Contains(g.Members, id) {
+			join = append(join, id)
+		}
+	}
+	return errors.Join(tx.Leave(g.ID, leave...), tx.Join(g.ID, join...))
+}
+
+// checkGroup returns the ids of the members, sorted, each once.
+func (s *Service) checkGroup(n *NewGroup) ([]fleet.DeviceID, error) {
+	var faults fault.Fields
+	checkName(&faults, n.Name)
+	checkDescription(&faults, n.Description)
+	checkLabels(&faults, "match_labels", n.Match)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var members []fleet.DeviceID
+	for _, ref := range n.Members {
+		id, err := s.findDevice(ref)
+		if err != nil {
+			faults.Add("members", "must have known devices only: %s", err)
+			continue
+		}
+		members = append(members, id)
+	}
+	slices.Sort(members)
+	return slices.Compact(members), faults.Err("the group is not valid")
+}
+
+// checkFreeName makes sure that a name is not taken.
+func checkFreeName[T any](docs store.Docs[T], name string) error {
+	same, err := docs.Named(name)
+	if err != nil {
+		return err
+	}
+	if len(same) > 0 {
+		e := fault.New(fault.Conflict, "the name %q is taken", name)
+		e.Fields = []fault.Field{{Name: "name", Rule: "must not be that of another one"}}
+		return e
+	}
+	return nil
+}
+
+// gone turns ErrNotFound into a fault.
+func gone(err error, what, ref string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.New(fault.NotFound, "there is no %s %q", what, ref)
+	}
+	return err
+}
+
+// DeleteGroup deletes a group that nothing refers to, unless it no longer has
+// the version.
+func (s *Service) DeleteGroup(ctx context.Context, actor Actor, ref string, version uint64) (Change, error) {
+	view, err := s.Group(ctx, ref)
+	if err != nil {
+		return Change{}, err
+	}
+	return s.change(ctx, func(tx *store.Tx) error {
+		g, err := tx.Groups().Get(view.ID)
+		if err != nil {
+			return gone(err, "group", ref)
+		}
+		if err := checkVersion("group", g.Version, version); err != nil {
+			return err
+		}
+		if err := s.checkUnused(tx, &g); err != nil {
+			return err
+		}
+		if err := setMembers(tx, &g, nil); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, "group.delete", g.ID, g, nil))
+		return tx.Groups().Delete(g.ID)
+	})
+}
+
+// checkUnused refuses a group that a scope mentions: without it the scope
+// would mean something else, possibly everybody.
+func (s *Service) checkUnused(tx *store.Tx, g *fleet.Group) error {
+	uses := func(scope indicator.Scope) bool {
+		return slices.Contains(scope.Include, g.ID) || slices.Contains(scope.Exclude, g.ID)
+	}
+	inUse := func(what, name string) error {
+		return fault.New(fault.Conflict, "group %q is used by %s %q", g.Name, what, name).WithHint("change that first")
+	}
+	policies, err := tx.Policies().All()
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(policies, func(p fleet.Policy) bool { return uses(p.Assignment) }); i >= 0 {
+		return inUse("policy", policies[i].Name)
+	}
+	taggings, err := tx.Taggings().All()
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(taggings, func(t cloudapp.Tagging) bool { return uses(t.Scope) }); i >= 0 {
+		return inUse("the tag of app", taggings[i].AppID)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i := range maps.Values(s.state.Indicators) {
+		if uses(i.Scope) {
+			return inUse("indicator", i.ID)
+		}
+	}
+	return nil
+}

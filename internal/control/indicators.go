@@ -1,0 +1,144 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/oklog/ulid/v2"
+
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+	"interdict/internal/store"
+)
+
+// Indicators returns indicators, those that follow from tags too, sorted by
+// id.
+func (s *Service) Indicators(ctx context.Context, q IndicatorQuery) (Page[indicator.Indicator], error) {
+	if err := s.fresh(ctx); err != nil {
+		return Page[indicator.Indicator]{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found []indicator.Indicator
+	collect := func(i *indicator.Indicator) {
+		if q.matches(i) {
+			found = append(found, *i)
+		}
+	}
+	for _, i := range s.state.Indicators {
+		collect(&i)
+	}
+	for _, i := range s.tagged() {
+		collect(&i)
+	}
+	return paginate(found, q.PageQuery, func(i *indicator.Indicator) string { return i.ID })
+}
+
+func (q *IndicatorQuery) matches(i *indicator.Indicator) bool {
+	return (q.Type == "" || q.Type == i.Type) && (q.Source == "" || q.Source == i.Source) &&
+		(q.AppID == "" || q.AppID == i.AppID) && (q.Search == "" || contains(q.Search, i.Value, i.Description))
+}
+
+// tagged returns the indicators that follow from tags, as long as the feature
+// is on. s.mu is held.
+func (s *Service) tagged() []indicator.Indicator {
+	if !s.state.Enabled(fleet.FeatureAppEnforcement) {
+		return nil
+	}
+	var all []indicator.Indicator
+	for _, t := range s.state.Taggings {
+		all = append(all, s.index.Indicators(t)...)
+	}
+	return all
+}
+
+// Indicator returns the indicator with an id.
+func (s *Service) Indicator(ctx context.Context, id string) (indicator.Indicator, error) {
+	if err := s.fresh(ctx); err != nil {
+		return indicator.Indicator{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if i, ok := s.state.Indicators[id]; ok {
+		return i, nil
+	}
+	for _, i := range s.tagged() {
+		if i.ID == id {
+			return i, nil
+		}
+	}
+	return indicator.Indicator{}, fault.New(fault.NotFound, "there is no indicator %q", id)
+}
+
+// CreateIndicator makes a custom indicator.
+func (s *Service) CreateIndicator(ctx context.Context, actor Actor, n NewIndicator) (indicator.Indicator, Change, error) {
+	if err := s.fresh(ctx); err != nil {
+		return indicator.Indicator{}, Change{}, err
+	}
+	i, err := s.checkIndicator(actor, &n)
+	if err != nil {
+		return indicator.Indicator{}, Change{}, err
+	}
+	change, err := s.change(ctx, func(tx *store.Tx) error {
+		if err := checkGroups(tx, i.Scope.Include, i.Scope.Exclude); err != nil {
+			return err
+		}
+		same, err := tx.Indicators().Named(string(i.Type) + " " + i.Value)
+		if err != nil {
+			return err
+		}
+		for _, other := range same {
+			if slices.Equal(other.Scope.Include, i.Scope.Include) && slices.Equal(other.Scope.Exclude, i.Scope.Exclude) {
+				return fault.New(fault.Conflict, "indicator %s is for %s %q with the same scope already", other.ID, i.Type, i.Value).
+					WithHint("delete it first")
+			}
+		}
+		tx.Audit(s.entry(actor, "indicator.create", i.ID, nil, i))
+		return tx.Indicators().Put(i)
+	})
+	return i, change, err
+}
+
+func (s *Service) checkIndicator(actor Actor, n *NewIndicator) (indicator.Indicator, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.state.Enabled(fleet.FeatureCustomIndicators) {
+		return indicator.Indicator{}, fault.New(fault.Disabled, "custom indicators are turned off").
+			WithHint("turn them on with: interdict feature set %s on", fleet.FeatureCustomIndicators)
+	}
+	now := s.now().UTC()
+	i, faults := indicator.Validate(indicator.Indicator{
+		ID: ulid.Make().String(), Type: n.Type, Value: n.Value, Action: n.Action, Severity: n.Severity,
+		Source: indicator.SourceCustom, Description: n.Description, ExpiresAt: n.ExpiresAt.UTC(),
+		GenerateAlert: n.GenerateAlert, CreatedAt: now, CreatedBy: actor.Name,
+	}, now)
+	i.Scope = s.scope(n.Scope, "scope.", &faults)
+	if len(faults) == 0 {
+		if err := s.protected.Check(&i); err != nil {
+			faults.Add("value", "must not cut agents off: %s", err)
+		}
+	}
+	return i, faults.Err("the indicator is not valid")
+}
+
+// DeleteIndicator deletes a custom indicator.
+func (s *Service) DeleteIndicator(ctx context.Context, actor Actor, id string) (Change, error) {
+	i, err := s.Indicator(ctx, id)
+	if err != nil {
+		return Change{}, err
+	}
+	if i.Source == indicator.SourceCatalog {
+		return Change{}, fault.New(fault.Conflict, "indicator %q follows from the tag of app %s", id, i.AppID).
+			WithHint("remove the tag with: interdict app tag %s none", i.AppID)
+	}
+	return s.change(ctx, func(tx *store.Tx) error {
+		tx.Audit(s.entry(actor, "indicator.delete", id, i, nil))
+		err := tx.Indicators().Delete(id)
+		if errors.Is(err, store.ErrNotFound) {
+			return fault.New(fault.NotFound, "there is no indicator %q", id)
+		}
+		return err
+	})
+}

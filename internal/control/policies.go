@@ -1,0 +1,209 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/oklog/ulid/v2"
+
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+	"interdict/internal/store"
+)
+
+// maxPriority bounds a policy's priority.
+const maxPriority = 1_000_000
+
+// Policies returns the configuration policies, sorted by name.
+func (s *Service) Policies(ctx context.Context, q PageQuery) (Page[fleet.Policy], error) {
+	if err := s.fresh(ctx); err != nil {
+		return Page[fleet.Policy]{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []fleet.Policy
+	for _, p := range s.state.Policies {
+		all = append(all, p)
+	}
+	return paginate(all, q, func(p *fleet.Policy) string { return p.Name + "\x00" + p.ID })
+}
+
+// Policy returns the policy with an id or a name.
+func (s *Service) Policy(ctx context.Context, ref string) (fleet.Policy, error) {
+	if err := s.fresh(ctx); err != nil {
+		return fleet.Policy{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id, err := s.findPolicy(ref)
+	if err != nil {
+		return fleet.Policy{}, err
+	}
+	return s.state.Policies[id], nil
+}
+
+// CreatePolicy makes a policy that is not assigned to anybody yet.
+func (s *Service) CreatePolicy(ctx context.Context, actor Actor, n NewPolicy) (fleet.Policy, Change, error) {
+	if err := n.check(); err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	now := s.now().UTC()
+	p := fleet.Policy{
+		ID: ulid.Make().String(), Name: n.Name, Description: n.Description, Settings: n.Settings, Priority: n.Priority,
+		Version: 1, CreatedAt: now, UpdatedAt: now,
+	}
+	change, err := s.change(ctx, func(tx *store.Tx) error {
+		if err := checkFreeName(tx.Policies(), n.Name); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, "policy.create", p.ID, nil, p))
+		return tx.Policies().Put(p)
+	})
+	return p, change, err
+}
+
+// UpdatePolicy makes a policy what n says, unless it no longer has the
+// version. Its assignment stays.
+func (s *Service) UpdatePolicy(ctx context.Context, actor Actor, ref string, version uint64, n NewPolicy) (fleet.Policy, Change, error) {
+	if err := n.check(); err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	return s.editPolicy(ctx, actor, "policy.update", ref, version, func(tx *store.Tx, p *fleet.Policy) error {
+		if n.Name != p.Name {
+			if err := checkFreeName(tx.Policies(), n.Name); err != nil {
+				return err
+			}
+		}
+		p.Name, p.Description, p.Settings, p.Priority = n.Name, n.Description, n.Settings, n.Priority
+		return nil
+	})
+}
+
+// AssignPolicy says to whom a policy applies, unless it no longer has the
+// version.
+func (s *Service) AssignPolicy(ctx context.Context, actor Actor, ref string, version uint64, scope indicator.Scope) (fleet.Policy, Change, error) {
+	if err := s.fresh(ctx); err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	var faults fault.Fields
+	s.mu.RLock()
+	scope = s.scope(scope, "", &faults)
+	s.mu.RUnlock()
+	if err := faults.Err("the policy cannot be assigned"); err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	return s.editPolicy(ctx, actor, "policy.assign", ref, version, func(tx *store.Tx, p *fleet.Policy) error {
+		p.Assignment, p.Assigned = scope, true
+		return checkGroups(tx, scope.Include, scope.Exclude)
+	})
+}
+
+func (s *Service) editPolicy(ctx context.Context, actor Actor, action, ref string, version uint64,
+	edit func(*store.Tx, *fleet.Policy) error,
+) (fleet.Policy, Change, error) {
+	known, err := s.Policy(ctx, ref)
+	if err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	var after fleet.Policy
+	change, err := s.change(ctx, func(tx *store.Tx) error {
+		before, err := tx.Policies().Get(known.ID)
+		if err != nil {
+			return gone(err, "policy", ref)
+		}
+		if err := checkVersion("policy", before.Version, version); err != nil {
+			return err
+		}
+		after = before
+		after.Version++
+		after.UpdatedAt = s.now().UTC()
+		if err := edit(tx, &after); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, action, before.ID, before, after))
+		return tx.Policies().Put(after)
+	})
+	if err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	return after, change, nil
+}
+
+// DeletePolicy deletes a policy, unless it no longer has the version.
+func (s *Service) DeletePolicy(ctx context.Context, actor Actor, ref string, version uint64) (Change, error) {
+	known, err := s.Policy(ctx, ref)
+	if err != nil {
+		return Change{}, err
+	}
+	return s.change(ctx, func(tx *store.Tx) error {
+		p, err := tx.Policies().Get(known.ID)
+		if err != nil {
+			return gone(err, "policy", ref)
+		}
+		if err := checkVersion("policy", p.Version, version); err != nil {
+			return err
+		}
+		tx.Audit(s.entry(actor, "policy.delete", p.ID, p, nil))
+		return tx.Policies().Delete(p.ID)
+	})
+}
+
+// PolicyStatus says which devices a policy is assigned to and how far each
+// has come.
+func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, error) {
+	p, err := s.Policy(ctx, ref)
+	if err != nil {
+		return PolicyStatus{}, err
+	}
+	if err := s.freshPresence(ctx); err != nil {
+		return PolicyStatus{}, err
+	}
+	status := PolicyStatus{Policy: p, Devices: []PolicyDevice{}}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	policies := s.policies()
+	snapshot := s.snapshot.Load()
+	for id := range s.state.Devices {
+		if !p.AppliesTo(snapshot.Groups(id)) {
+			continue
+		}
+		view := s.deviceView(id, policies)
+		state := view.State()
+		status.Rollout.Add(state)
+		status.Devices = append(status.Devices, PolicyDevice{
+			ID: id, Name: view.Name, State: state, Applied: view.Applied, Effective: view.Effective,
+		})
+	}
+	slices.SortFunc(status.Devices, func(a, b PolicyDevice) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
+	})
+	return status, nil
+}
+
+// policies is called with s.mu held.
+func (s *Service) policies() []fleet.Policy {
+	all := make([]fleet.Policy, 0, len(s.state.Policies))
+	for _, p := range s.state.Policies {
+		all = append(all, p)
+	}
+	return all
+}
+
+func (n *NewPolicy) check() error {
+	var faults fault.Fields
+	checkName(&faults, n.Name)
+	checkDescription(&faults, n.Description)
+	if m := n.Settings.NetworkProtection; m != "" && !m.Valid() {
+		faults.Add("settings.network_protection", "must be disabled, audit or block")
+	}
+	if m := n.Settings.FailMode; m != "" && !m.Valid() {
+		faults.Add("settings.fail_mode", "must be open or closed")
+	}
+	if n.Priority < -maxPriority || n.Priority > maxPriority {
+		faults.Add("priority", "must be between %d and %d", -maxPriority, maxPriority)
+	}
+	return faults.Err("the policy is not valid")
+}
