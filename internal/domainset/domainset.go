@@ -57,6 +57,9 @@ type Set struct {
 	// for that and more. Suffixes of a host with another number of labels
 	// need not be looked up.
 	labels uint64
+	// longest is the length of the longest name: suffixes that are longer
+	// need not be looked up either, however endless the host.
+	longest int
 	// homes is the number of buckets that a hash can choose.
 	homes uint64
 	// tags holds one word for each bucket, with one byte for each slot, the
@@ -79,6 +82,7 @@ func New(values iter.Seq[uint32], name func(value uint32) string) *Set {
 		n := name(v)
 		hashes, list = append(hashes, maphash.String(s.seed, n)), append(list, v)
 		s.labels |= 1 << min(strings.Count(n, ".")+1, 63)
+		s.longest = max(s.longest, len(n))
 	}
 	if len(list) > 0 {
 		s.fill(hashes, list)
@@ -128,7 +132,7 @@ func (s *Set) Lookup(host string) iter.Seq2[string, uint32] {
 
 func (s *Set) lookup(host string, yield func(string, uint32) bool) {
 	for labels := strings.Count(host, ".") + 1; ; labels-- {
-		if s.labels>>min(labels, 63)&1 != 0 && !s.find(host, yield) {
+		if s.labels>>min(labels, 63)&1 != 0 && len(host) <= s.longest && !s.find(host, yield) {
 			return
 		}
 		dot := strings.IndexByte(host, '.')

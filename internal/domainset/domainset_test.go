@@ -69,7 +69,7 @@ func reference(names []string, host string) []match {
 }
 
 func TestLookup(t *testing.T) {
-	names := []string{"example.com", "a.example.com", "example.org", "com", "example.com", "x.y.z.example.net"}
+	names := []string{"example.com", "a.example.com", "example.org", "com", "example.com", "x.y.z.example.net", strings.Repeat("a.", 70) + "example.org"}
 	for _, tt := range []struct {
 		name, host string
 		want       []match
@@ -81,11 +81,12 @@ func TestLookup(t *testing.T) {
 		{"a sibling", "y.z.example.net", nil},
 		{"the empty host", "", nil},
 		{"dots alone", "...", nil},
-		{"a deep subdomain", strings.Repeat("a.", 120) + "example.org", []match{{"example.org", 2}}},
+		{"a deep subdomain", strings.Repeat("b.", 120) + "example.org", []match{{"example.org", 2}}},
+		{"a host without end", strings.Repeat("b.", 1<<20) + "example.org", []match{{"example.org", 2}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, lookup(newSet(names), tt.host)); diff != "" {
-				t.Errorf("Lookup(%q) (-want +got):\n%s", tt.host, diff)
+				t.Errorf("Lookup(%.99q) (-want +got):\n%s", tt.host, diff)
 			}
 		})
 	}
