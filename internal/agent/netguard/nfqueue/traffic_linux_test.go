@@ -136,7 +136,10 @@ func echo(t testing.TB, p *netnstest.Peer, address string) <-chan error {
 			served.Go(func() {
 				_, err := io.Copy(c, c)
 				_ = c.Close()
-				ended <- err
+				select {
+				case ended <- err:
+				default:
+				}
 			})
 		}
 	})

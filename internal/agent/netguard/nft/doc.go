@@ -9,7 +9,7 @@
 //	output, forward, input          base chains, priority -149: after
 //	                                connection tracking and mangle, before
 //	                                NAT and every filter
-//	  flow      an undecided connection: saves answers, finds addresses
+//	  undecided saves answers, finds addresses
 //	  inspect   finds payloads that can carry a name and queues them
 //	  quic      likewise for UDP
 //	  bare4/6   lets TCP segments without payload go

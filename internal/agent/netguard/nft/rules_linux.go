@@ -17,7 +17,7 @@ const (
 	chainInput         = "input"
 	chainRefuseOutput  = "refuse_output"
 	chainRefuseForward = "refuse_forward"
-	chainFlow          = "flow"
+	chainFlow          = "undecided"
 	chainInspect       = "inspect"
 	chainQUIC          = "quic"
 	chainBare4         = "bare4"

@@ -17,10 +17,11 @@ import (
 // Tuning of Watch.
 const (
 	// settle is how long changes must have paused before the table is
-	// written again: container runtimes and firewalld come in bursts.
+	// written a second time: firewalls come in bursts. It doubles with
+	// each time after that.
 	settle = 50 * time.Millisecond
-	// calm is how long the table must have stayed before the next
-	// restoration counts as the first.
+	// calm is how long the table must have stayed before a restoration
+	// counts as the first again, which is made at once.
 	calm = 10 * time.Second
 	// slowest bounds the pause in a quarrel with another program.
 	slowest = 30 * time.Second
@@ -50,7 +51,10 @@ func (g *Guard) Watch(ctx context.Context, restored func(Restoration)) error {
 	defer g.endWatch(conn)
 	defer stop()
 
-	pause, last := settle, time.Time{}
+	var (
+		pause time.Duration
+		last  time.Time
+	)
 	for {
 		first, err := g.awaitForeign(ctx, conn, time.Time{})
 		if ctx.Err() != nil {
@@ -59,11 +63,12 @@ func (g *Guard) Watch(ctx context.Context, restored func(Restoration)) error {
 		if err != nil {
 			return fmt.Errorf("watching the rules: %w", err)
 		}
-		if pause *= 2; time.Since(last) > calm {
-			pause = settle
+		if time.Since(last) > calm {
+			pause = 0
+		} else {
+			pause = min(max(settle, 2*pause), slowest)
 		}
-		pause = min(pause, slowest)
-		if !g.awaitQuiet(ctx, conn, pause) {
+		if pause > 0 && !g.awaitQuiet(ctx, conn, pause) {
 			return nil
 		}
 		last = time.Now()
@@ -128,12 +133,14 @@ func (g *Guard) ignoreOwn() error {
 	return nil
 }
 
-// awaitForeign waits until another program touches our table and returns
-// when it learned of it. Notices that were lost count as such a change.
+// awaitForeign waits until another program has touched our table and returns
+// when it learned of it, once all notices of that change have come. Notices
+// that were lost count as such a change.
 func (g *Guard) awaitForeign(ctx context.Context, conn *netlink.Conn, until time.Time) (time.Time, error) {
 	if err := conn.SetReadDeadline(until); err != nil {
 		return time.Time{}, fmt.Errorf("setting a deadline: %w", err)
 	}
+	var learned time.Time
 	for {
 		// ctx may have ended before the deadline was set anew.
 		if err := ctx.Err(); err != nil {
@@ -146,13 +153,24 @@ func (g *Guard) awaitForeign(ctx context.Context, conn *netlink.Conn, until time
 		if err != nil {
 			return time.Time{}, fmt.Errorf("receiving changes: %w", err)
 		}
+		complete := false
 		for _, m := range messages {
-			if concernsTable(m) {
-				return time.Now(), nil
+			switch {
+			case concernsTable(m) && learned.IsZero():
+				learned = time.Now()
+			case m.Header.Type == generation:
+				// The last notice of a batch.
+				complete = !learned.IsZero()
 			}
+		}
+		if complete {
+			return learned, nil
 		}
 	}
 }
+
+// generation is the type of the notice that ends those of a batch.
+const generation netlink.HeaderType = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWGEN
 
 // awaitQuiet returns true once no foreign change has come for pause, but
 // after ten pauses in any case, and false when ctx has ended.
@@ -188,10 +206,7 @@ func (g *Guard) restore() (bool, error) {
 // it. In every such message the first attribute type names the table.
 func concernsTable(m netlink.Message) bool {
 	const header = 4 // struct nfgenmsg: family, version, resource
-	if uint16(m.Header.Type)>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < header {
-		return false
-	}
-	if uint16(m.Header.Type)&0xff == unix.NFT_MSG_NEWGEN {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || m.Header.Type == generation || len(m.Data) < header {
 		return false
 	}
 	if nftables.TableFamily(m.Data[0]) != nftables.TableFamilyINet {
