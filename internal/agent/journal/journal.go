@@ -25,6 +25,9 @@ const (
 	maxWindows = 4096
 	// syncEvery is how long an event may be in the kernel and not on disk.
 	syncEvery = time.Second
+	// droppedShown is how long dropped events stay a health item. The count
+	// stays for good.
+	droppedShown = 24 * time.Hour
 	// followBuffer is how many events a follower may be behind.
 	followBuffer = 256
 )
@@ -204,7 +207,8 @@ func (j *Journal) writeOne(e event.Event) error {
 // reportDropped makes a health item of events that were dropped.
 func (j *Journal) reportDropped() {
 	d := j.spool.Stats().Dropped
-	if d.Audited+d.Other == 0 {
+	if d.Audited+d.Other == 0 || time.Since(d.Last) > droppedShown {
+		j.cfg.Health.Clear(health.EventsDropped)
 		return
 	}
 	j.cfg.Health.Raise(health.EventsDropped, "%d audited and %d other events were dropped, last on %s, because the spool was full; they are in the local log only",
