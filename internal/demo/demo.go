@@ -142,6 +142,9 @@ func play(ctx context.Context, opts options, programs string) error {
 	}
 	s := site.New(site.Config{Lab: l, Programs: programs, ServerHost: hostServer})
 	st := &story{lab: l, site: s, programs: programs}
+	if !opts.once {
+		st.reachedAs = hostOf(opts.listen)
+	}
 	err = tell(ctx, r, st)
 	if ctx.Err() == nil && !opts.once {
 		err = errors.Join(err, stayUp(ctx, r, st, files))
@@ -165,6 +168,15 @@ func tell(ctx context.Context, r *report, st *story) error {
 		}
 	}
 	return r.summary()
+}
+
+// hostOf returns the host of an address to listen on, "" if it is any.
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 func privilegeText() string {

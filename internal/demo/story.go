@@ -34,7 +34,10 @@ type story struct {
 	lab      *lab.Lab
 	site     *site.Site
 	programs string
-	download *download
+	// reachedAs is the name or address at which the server is reached from
+	// the machine, for its certificate; "" if it is not.
+	reachedAs string
+	download  *download
 }
 
 // download is a running curl.
@@ -67,7 +70,11 @@ func (st *story) steps() []step {
 
 func (st *story) startServer(ctx context.Context, n *notes) error {
 	n.did("interdict server --data-dir %s --listen %s", st.site.DataDir(), st.site.ServerAddr())
-	if err := st.site.StartServer(ctx); err != nil {
+	var args []string
+	if st.reachedAs != "" {
+		args = []string{"--host", st.reachedAs}
+	}
+	if err := st.site.StartServer(ctx, args...); err != nil {
 		return err
 	}
 	n.saw("it answers at %s", st.site.ServerURL())
