@@ -117,7 +117,7 @@ func (tx *Tx) knownEvents(events []*Ingest) (map[eventKey]stored, error) {
 	for chunk := range slices.Chunk(events, batchRows) {
 		var q strings.Builder
 		q.WriteString(`SELECT id, device_id, event_count, alert_key FROM events WHERE id IN (`)
-		placeholders(&q, 1, len(chunk))
+		tx.placeholders(&q, 1, len(chunk))
 		q.WriteByte(')')
 		args := make([]any, len(chunk))
 		for i, in := range chunk {
