@@ -13,7 +13,6 @@ import (
 	"interdict/internal/agent/netguard/nfqueue"
 	"interdict/internal/agent/netguard/nft"
 	"interdict/internal/agent/process"
-	"interdict/internal/agent/process/bpf"
 	"interdict/internal/fleet"
 )
 
@@ -52,7 +51,7 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 			return ends.Run(ctx, ended, func() {})
 		}
 	}
-	if resolver, err := process.New(process.Config{Scope: scope()}); err != nil {
+	if resolver, err := process.New(process.Config{Forwarded: ofHost()}); err != nil {
 		p.Missing[health.AttributionMissing] = fmt.Errorf("connections cannot be traced to processes: %w", err)
 	} else {
 		p.Finder = resolver
@@ -68,17 +67,15 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 	return p, nil
 }
 
-// scope is the whole machine for the agent of the host, which also sees what
-// its containers send, and one namespace for an agent inside one.
-func scope() bpf.Scope {
+// ofHost reports whether this is the agent of the host, which also sees what
+// containers send, and not one inside a namespace.
+func ofHost() bool {
 	own, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
-		return bpf.ScopeNamespace
+		return false
 	}
-	if host, err := os.Readlink("/proc/1/ns/net"); err == nil && host == own {
-		return bpf.ScopeMachine
-	}
-	return bpf.ScopeNamespace
+	host, err := os.Readlink("/proc/1/ns/net")
+	return err == nil && host == own
 }
 
 // CleanUp removes every trace of Interdict from the kernel, in the network

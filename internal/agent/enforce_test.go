@@ -1,0 +1,384 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"interdict/internal/agent/health"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/process"
+	"interdict/internal/agent/state"
+	"interdict/internal/agent/verdict"
+	"interdict/internal/bundle"
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+)
+
+// lab is everything around an enforcer, noting down what is asked of it.
+type lab struct {
+	t *testing.T
+
+	mu    sync.Mutex
+	steps []string
+	// configs are what the kernel was told, oldest first.
+	configs  []netguard.Config
+	events   []event.Event
+	setFails error
+	// open are the connections that the next ruleset refuses.
+	open  []netguard.Observation
+	rules *verdict.Ruleset
+}
+
+func (l *lab) step(s string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.steps = append(l.steps, s)
+}
+
+func (l *lab) taken() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	steps := l.steps
+	l.steps = nil
+	return steps
+}
+
+// The lab is the guard, ...
+func (l *lab) Set(_ context.Context, c netguard.Config) error {
+	l.step("kernel")
+	if l.setFails != nil {
+		return l.setFails
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.configs = append(l.configs, c)
+	return nil
+}
+
+func (l *lab) CleanUp(context.Context) error {
+	l.step("clean up")
+	return nil
+}
+
+// ... the cutter, ...
+func (l *lab) Cut(context.Context, []netguard.Flow) error {
+	l.step("cut")
+	return nil
+}
+
+// ... the finder, ...
+func (l *lab) Find(context.Context, process.Flow) (process.Owner, error) {
+	l.step("find")
+	return process.Owner{Process: event.Process{PID: 42, Path: "/usr/bin/curl"}}, nil
+}
+
+// ... the inspector, ...
+func (l *lab) Handle(netguard.Packet, func(netguard.Verdict)) { l.t.Error("a packet came") }
+
+func (l *lab) SetRuleset(rs *verdict.Ruleset) []netguard.Observation {
+	l.step("inspector")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rules = rs
+	open := l.open
+	l.open = nil
+	return open
+}
+
+func (l *lab) Stats() netguard.Stats { return netguard.Stats{} }
+
+// ... the capture, ...
+func (l *lab) Start(context.Context) error {
+	l.step("listen")
+	return nil
+}
+
+func (l *lab) Shutdown(context.Context) error {
+	l.step("stop listening")
+	return nil
+}
+
+// ... and the journal.
+func (l *lab) Record(_ context.Context, e event.Event) {
+	l.step("record")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, e)
+}
+
+func (l *lab) Changes(_ context.Context, policyID string, version uint64, changes ...event.Change) {
+	l.step("5007")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range changes {
+		l.events = append(l.events, event.Event{EventID: event.IDConfigChanged, PolicyID: policyID, BundleVersion: version, Change: &c})
+	}
+}
+
+func (l *lab) platform() Platform {
+	return Platform{
+		Guard: l, Cutter: l, Finder: l,
+		NewCapture: func(netguard.Handler, fleet.FailMode) (Capture, error) { return l, nil },
+		Close:      func() error { return nil },
+	}
+}
+
+func newLab(t *testing.T) (*lab, *enforcer, *health.Set) {
+	t.Helper()
+	l, set := &lab{t: t}, &health.Set{}
+	e := newEnforcer(enforcerConfig{
+		Platform: l.platform(), Inspector: l, Journal: l, Health: set, Log: slog.New(slog.DiscardHandler),
+		Observer: newObserver(observerConfig{Finder: l, Health: set, Record: l.Record}),
+		Settings: filepath.Join(t.TempDir(), "settings.json"),
+		Exempt:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8443")},
+	})
+	return l, e, set
+}
+
+// bundleOf makes a bundle of settings and address indicators.
+func bundleOf(t *testing.T, version uint64, mode fleet.Mode, fail fleet.FailMode, addrs ...indicator.Indicator) state.Bundle {
+	t.Helper()
+	records := []bundle.Record{
+		bundle.Setting(bundle.SettingNetworkProtection, string(mode), "policy-1"),
+		bundle.Setting(bundle.SettingFailMode, string(fail), ""),
+		bundle.App("tunes", "Tunes"),
+	}
+	for _, i := range addrs {
+		records = append(records, bundle.Indicator(i))
+	}
+	set, err := bundle.NewSet(slices.Values(records))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Bundle{Header: bundle.Header{Version: version, Digest: set.Digest(), Records: set.Len()}, Set: set}
+}
+
+func block(addr string, until time.Time) indicator.Indicator {
+	return indicator.Indicator{
+		ID: "ind-" + addr, Type: indicator.TypeIP, Value: addr, Action: indicator.ActionBlock, Source: indicator.SourceCustom,
+		AppID: "tunes", ExpiresAt: until, CreatedAt: time.Unix(1, 0),
+	}
+}
+
+func mustApply(t *testing.T, e *enforcer, b state.Bundle) {
+	t.Helper()
+	if _, err := e.Apply(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestABundleGoesIntoForceInOrder(t *testing.T) {
+	l, e, _ := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeAudit, fleet.FailOpen))
+	l.taken()
+	l.open = []netguard.Observation{{
+		Time: time.Now(), Flow: netguard.Flow{Protocol: 6}, Cut: true, Done: func() {},
+		Decision: verdict.Decision{Action: indicator.ActionBlock, AppID: "tunes"},
+	}}
+	mode, err := e.Apply(t.Context(), bundleOf(t, 2, fleet.ModeBlock, fleet.FailOpen, block("203.0.113.9", time.Time{})))
+	if err != nil || mode != fleet.ModeBlock {
+		t.Fatalf("got mode %q, %v", mode, err)
+	}
+	// Owners are looked for before a cut, after which nobody can tell.
+	if diff := cmp.Diff([]string{"inspector", "kernel", "find", "cut", "record", "5007"}, l.taken()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	want := netguard.Config{
+		Inspect: true, QueueBase: QueueBase, Exempt: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8443")},
+		Refused: []netguard.Range{{From: netip.MustParseAddr("203.0.113.9"), To: netip.MustParseAddr("203.0.113.9")}},
+	}
+	if diff := cmp.Diff(want, l.configs[1], cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("the kernel's rules (-want +got):\n%s", diff)
+	}
+	cut := l.events[1]
+	if !cut.Cut || cut.EventID != event.IDBlocked || cut.Process.PID != 42 || cut.BundleVersion != 2 {
+		t.Errorf("got %+v, want 1126 of a cut connection with its process", cut)
+	}
+}
+
+func TestSomebodyListensBeforeTheKernelAsks(t *testing.T) {
+	l, e, _ := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	if diff := cmp.Diff([]string{"listen", "inspector", "kernel", "5007"}, l.taken()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	mustApply(t, e, bundleOf(t, 2, fleet.ModeBlock, fleet.FailClosed))
+	if diff := cmp.Diff([]string{"stop listening", "listen", "inspector", "kernel", "5007"}, l.taken()); diff != "" {
+		t.Errorf("steps for another fail mode (-want +got):\n%s", diff)
+	}
+	if !l.configs[1].FailClosed {
+		t.Error("the kernel was not told to fail closed")
+	}
+	mustApply(t, e, bundleOf(t, 3, fleet.ModeDisabled, fleet.FailClosed))
+	if c := l.configs[2]; c.Inspect {
+		t.Errorf("disabled, the kernel was told %+v", c)
+	}
+}
+
+func TestEveryChangeOfASettingIsReportedOnce(t *testing.T) {
+	l, e, _ := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeAudit, fleet.FailOpen))
+	mustApply(t, e, bundleOf(t, 2, fleet.ModeAudit, fleet.FailOpen, block("203.0.113.9", time.Time{})))
+	mustApply(t, e, bundleOf(t, 3, fleet.ModeBlock, fleet.FailClosed))
+	want := []event.Event{
+		{EventID: 5007, PolicyID: "policy-1", BundleVersion: 1, Change: &event.Change{Setting: "network_protection", Old: "disabled", New: "audit", Channel: "server"}},
+		{EventID: 5007, BundleVersion: 3, Change: &event.Change{Setting: "fail_mode", Old: "open", New: "closed", Channel: "server"}},
+		{EventID: 5007, PolicyID: "policy-1", BundleVersion: 3, Change: &event.Change{Setting: "network_protection", Old: "audit", New: "block", Channel: "server"}},
+	}
+	if diff := cmp.Diff(want, l.events, cmpopts.IgnoreUnexported(netip.Addr{})); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+
+	// A restart with the same bundle changes nothing.
+	settings := e.cfg.Settings
+	l2, e2, _ := newLab(t)
+	e2.cfg.Settings = settings
+	mustApply(t, e2, bundleOf(t, 3, fleet.ModeBlock, fleet.FailClosed))
+	if len(l2.events) > 0 {
+		t.Errorf("after a restart %+v was reported again", l2.events)
+	}
+	// A damaged memory of them must not stop enforcement.
+	if err := os.WriteFile(settings, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, e2, bundleOf(t, 4, fleet.ModeAudit, fleet.FailOpen))
+	if len(l2.events) != 1 || l2.events[0].Change.Old != "disabled" {
+		t.Errorf("with damaged settings got %+v, want a change from the default", l2.events)
+	}
+}
+
+func TestWhatCannotBePutIntoForceLeavesTheOldRules(t *testing.T) {
+	l, e, _ := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeAudit, fleet.FailOpen))
+	old, before := e.rules(), len(l.events)
+	l.setFails = errors.New("the kernel says no")
+	if _, err := e.Apply(t.Context(), bundleOf(t, 2, fleet.ModeBlock, fleet.FailOpen)); !errors.Is(err, l.setFails) {
+		t.Errorf("got %v, want the kernel's answer", err)
+	}
+	if e.rules() != old || l.rules != old {
+		t.Error("the new rules stayed")
+	}
+	if got := e.cfg.Observer.version.Load(); got != 1 {
+		t.Errorf("events would carry version %d, want 1", got)
+	}
+	if len(l.events) != before {
+		t.Errorf("a change was reported that did not happen: %+v", l.events[before:])
+	}
+
+	bad, err := bundle.NewSet(slices.Values([]bundle.Record{bundle.Setting(bundle.SettingNetworkProtection, "sideways", "")}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.taken()
+	if _, err := e.Apply(t.Context(), state.Bundle{Set: bad}); err == nil {
+		t.Error("a bundle that cannot be compiled was applied")
+	}
+	if got := l.taken(); len(got) > 0 {
+		t.Errorf("a bundle that cannot be compiled led to %q", got)
+	}
+}
+
+func TestAnExpiredIndicatorLeavesTheKernelByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, e, _ := newLab(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = e.run(ctx)
+		}()
+		mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen, block("203.0.113.9", time.Now().Add(time.Hour))))
+		time.Sleep(time.Hour - time.Second)
+		synctest.Wait()
+		if len(l.configs) != 1 || len(l.configs[0].Refused) != 1 {
+			t.Fatalf("before its end the kernel was told %+v", l.configs)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if len(l.configs) != 2 || len(l.configs[1].Refused) != 0 {
+			t.Errorf("after its end the kernel was told %+v", l.configs)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestRulesThatFailedAtStartAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, e, _ := newLab(t)
+		l.setFails = errors.New("not yet")
+		if _, err := e.Apply(t.Context(), bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen)); err == nil {
+			t.Fatal("got no error")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = e.run(ctx)
+		}()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if e.enforcing() {
+			t.Error("enforcing although the kernel refuses")
+		}
+		l.mu.Lock()
+		l.setFails = nil
+		l.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if !e.enforcing() || e.mode() != fleet.ModeBlock {
+			t.Error("not tried again")
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestRescueLastsUntilSomebodyEndsIt(t *testing.T) {
+	l, e, set := newLab(t)
+	b := bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen)
+	mustApply(t, e, b)
+	if err := e.Suspend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.taken()
+	if err := e.reapply(t.Context()); err != nil || len(l.taken()) > 0 {
+		t.Errorf("the rules came back by themselves (%v)", err)
+	}
+	if items := set.Items(); e.enforcing() || len(items) != 1 || items[0].Code != health.Suspended {
+		t.Errorf("nothing says that all is suspended: %+v", items)
+	}
+	if err := e.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !e.enforcing() || len(set.Items()) > 0 || !slices.Contains(l.taken(), "kernel") {
+		t.Error("the rules did not come back when asked for")
+	}
+}
+
+func TestADisabledCaptureStillRefusesAddresses(t *testing.T) {
+	l, e, set := newLab(t)
+	e.cfg.Platform.NewCapture = func(netguard.Handler, fleet.FailMode) (Capture, error) {
+		return nil, errors.New("no queues here")
+	}
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen, block("203.0.113.9", time.Time{})))
+	if len(l.configs) != 1 || len(l.configs[0].Refused) != 1 {
+		t.Errorf("the kernel was told %+v", l.configs)
+	}
+	if items := set.Items(); len(items) != 1 || items[0].Code != health.CaptureMissing {
+		t.Errorf("got items %+v, want capture_missing", items)
+	}
+}
