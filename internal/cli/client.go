@@ -49,7 +49,7 @@ func newClient(l login, roots *x509.CertPool) (*client, error) {
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
 	if l.CAFingerprint != "" {
-		pinAuthority(conf, l.CAFingerprint)
+		pinAuthority(conf, base.Hostname(), l.CAFingerprint)
 	}
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,

@@ -27,22 +27,25 @@ func tokenPin(token string) string {
 	return strings.ToLower(pin)
 }
 
-// pinAuthority makes conf trust exactly the servers whose chain leads to the
-// authority with the fingerprint. The server shows the authority itself in
-// its chain, so the fingerprint is enough to know it by.
-func pinAuthority(conf *tls.Config, fingerprint string) {
+// pinAuthority makes conf trust exactly the server at host, a name or address,
+// whose chain leads to the authority with the fingerprint. The server shows
+// the authority itself in its chain, so the fingerprint is enough to know it
+// by.
+func pinAuthority(conf *tls.Config, host, fingerprint string) {
 	// VerifyConnection below does the whole verification, against the one
 	// authority that was pinned.
 	conf.InsecureSkipVerify = true
 	conf.VerifyConnection = func(cs tls.ConnectionState) error {
-		return verifyPinned(cs, fingerprint)
+		return verifyPinned(cs.PeerCertificates, host, fingerprint)
 	}
 }
 
-func verifyPinned(cs tls.ConnectionState, fingerprint string) error {
+// verifyPinned takes the host from the caller, because a connection's state
+// has no server name when the server was addressed by its address.
+func verifyPinned(chain []*x509.Certificate, host, fingerprint string) error {
 	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
 	found := false
-	for _, cert := range cs.PeerCertificates {
+	for _, cert := range chain {
 		if bundle.Fingerprint(cert.Raw) == fingerprint {
 			roots.AddCert(cert)
 			found = true
@@ -51,13 +54,8 @@ func verifyPinned(cs tls.ConnectionState, fingerprint string) error {
 		}
 	}
 	if !found {
-		return &trustError{cs.ServerName, "its certificate authority has another fingerprint"}
+		return &trustError{host, "its certificate authority has another fingerprint"}
 	}
-	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: intermediates, DNSName: cs.ServerName,
-	})
-	if err != nil {
-		return err
-	}
-	return nil
+	_, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, DNSName: host})
+	return err
 }

@@ -234,12 +234,11 @@ func (s *Server) stopControl(ctx context.Context) error { return s.control.Shutd
 // serve starts to answer requests.
 func (s *Server) serve(context.Context) error {
 	logger := s.config.Logger
-	g := gate.New(time.Now)
-	admin, err := adminapi.New(adminapi.Config{Control: s.control, Gate: g, Logger: logger})
+	admin, err := adminapi.New(adminapi.Config{Control: s.control, Gate: gate.New(time.Now), Logger: logger})
 	if err != nil {
 		return err
 	}
-	s.agents = agentapi.New(agentapi.Config{Control: s.control, Gate: g, Logger: logger})
+	s.agents = agentapi.New(agentapi.Config{Control: s.control, Gate: gate.New(time.Now), Logger: logger})
 	m := newMetrics(s.config.Version, s.agents, s.control)
 
 	mux := http.NewServeMux()

@@ -141,9 +141,15 @@ func (a *API) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
 		a.refused(r, err)
 	}
 	if v.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(v.RetryAfter/time.Second)))
-		err = fault.New(fault.TooMany, "too many attempts that were refused").WithHint("try again in %s", v.RetryAfter)
+		tooMany(w, r, v.RetryAfter)
+		return
 	}
+	problem.New(err, request.ID(r.Context())).Write(w)
+}
+
+func tooMany(w http.ResponseWriter, r *http.Request, wait time.Duration) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
+	err := fault.New(fault.TooMany, "too many attempts that were refused").WithHint("try again in %s", wait)
 	problem.New(err, request.ID(r.Context())).Write(w)
 }
 
@@ -157,15 +163,25 @@ func (a *API) refused(r *http.Request, reason error) {
 	}
 }
 
+// enroll asks the gate first: every attempt costs an entry in the audit log,
+// which the use case writes.
 func (a *API) enroll(w http.ResponseWriter, r *http.Request) {
-	in, err := readDocument[bundle.EnrollRequest](w, r)
-	if err != nil {
-		a.fail(w, r, err)
+	source := request.Source(r)
+	if wait := a.gate.Wait(source); wait > 0 {
+		tooMany(w, r, wait)
 		return
 	}
-	out, err := a.control.Enroll(r.Context(), in, request.Source(r))
+	in, err := readDocument[bundle.EnrollRequest](w, r)
 	if err != nil {
-		a.fail(w, r, err)
+		request.Fail(w, r, a.logger, err)
+		return
+	}
+	out, err := a.control.Enroll(r.Context(), in, source)
+	if err != nil {
+		if code := fault.CodeOf(err); code == fault.Unauthorized || code == fault.Invalid {
+			a.gate.Failed(source)
+		}
+		request.Fail(w, r, a.logger, err)
 		return
 	}
 	writeDocument(w, out)

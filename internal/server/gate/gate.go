@@ -1,9 +1,11 @@
 // Package gate decides when a caller who keeps failing to show who they are
 // has to wait, and how much of it the audit log hears.
 //
-// Only failures count. A caller with a good token is never kept waiting for
-// what somebody else did behind the same address; secrets are too long to be
-// guessed, so the gate is there to keep noise and its cost down.
+// Only failures count. Secrets are too long to be guessed, so the gate is
+// there to keep noise and its cost down: an API asks it after a failure
+// (Failed), and so never keeps a caller with a good token waiting for what
+// somebody else did behind the same address; only where every attempt is costly
+// it asks before (Wait).
 package gate
 
 import (
@@ -70,9 +72,29 @@ func (g *Gate) Failed(source string) Verdict {
 	if l.AllowN(now, 1) {
 		return Verdict{Notice: g.notices.AllowN(now, 1)}
 	}
+	return Verdict{RetryAfter: waitFor(l, now)}
+}
+
+// Wait returns how long a caller at source has to wait for what it failed at
+// before; 0 lets it go on. It counts nothing.
+func (g *Gate) Wait(source string) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e, ok := g.callers[key(source)]
+	if !ok {
+		return 0
+	}
+	return waitFor(e.Value.(*caller).limiter, g.now()) //nolint:errcheck,forcetypeassert // the list holds nothing else
+}
+
+// waitFor returns how long it takes, in whole seconds, until the limiter lets
+// one more through.
+func waitFor(l *rate.Limiter, now time.Time) time.Duration {
 	missing := 1 - l.TokensAt(now)
-	wait := time.Duration(math.Ceil(missing*refill.Seconds())) * time.Second
-	return Verdict{RetryAfter: max(wait, time.Second)}
+	if missing <= 0 {
+		return 0
+	}
+	return time.Duration(math.Ceil(missing*refill.Seconds())) * time.Second
 }
 
 // limiter returns the limiter of a key. The caller holds the lock.

@@ -18,6 +18,12 @@ func TestACallerWhoKeepsFailingHasToWait(t *testing.T) {
 	if v.RetryAfter < time.Second || v.RetryAfter > refill || v.Notice {
 		t.Fatalf("got %+v after %d failures, want to wait between 1 s and %s without notice", v, burst, refill)
 	}
+	if got := g.Wait("192.0.2.1"); got != v.RetryAfter {
+		t.Errorf("got to wait %s before the next attempt, want %s", got, v.RetryAfter)
+	}
+	if got := g.Wait("192.0.2.2"); got != 0 {
+		t.Errorf("got to wait %s at an address that never failed, want 0", got)
+	}
 	if v := g.Failed("192.0.2.2"); v.RetryAfter != 0 {
 		t.Errorf("got %+v for another address, want it let off", v)
 	}

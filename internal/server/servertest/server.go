@@ -1,0 +1,149 @@
+package servertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"interdict/internal/problem"
+	"interdict/internal/server"
+)
+
+// Server is a real server in this process.
+type Server struct {
+	*server.Server
+
+	Dir string
+	// Token is the admin token.
+	Token string
+	// HTTP knows the server by the fingerprint in the admin token.
+	HTTP *http.Client
+	// Log is what the server logged, from level debug on.
+	Log *Log
+}
+
+// Start starts a server on a free port of the loopback interface, with a new
+// data directory. It is shut down at the end of the test at the latest.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	return StartIn(t, t.TempDir())
+}
+
+// StartIn is Start with a data directory that may have been used before.
+func StartIn(t testing.TB, dir string) *Server {
+	t.Helper()
+	log := &Log{}
+	s, err := server.New(server.Config{
+		DataDir: dir, Listen: "127.0.0.1:0", Version: "test",
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	token, err := os.ReadFile(filepath.Join(dir, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, pin, _ := strings.Cut(strings.TrimSpace(string(token)), ".")
+	out := &Server{Server: s, Dir: dir, Token: strings.TrimSpace(string(token)), HTTP: pinned(s.LocalURL(), pin), Log: log}
+	t.Cleanup(func() { out.Stop(t) })
+	return out
+}
+
+// Stop shuts the server down; it may be called again.
+func (s *Server) Stop(t testing.TB) {
+	t.Helper()
+	s.HTTP.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Errorf("shutting the server down: %v", err)
+	}
+}
+
+// Call sends a request to the admin API and returns the status. In is sent as
+// JSON unless it is nil; a document in the answer is read into out unless that
+// is nil, an error document into a *problem.Document.
+func (s *Server) Call(t testing.TB, method, path string, in, out any, header ...string) int {
+	t.Helper()
+	var body io.Reader = http.NoBody
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, s.LocalURL()+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.Token)
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, wantsProblem := out.(*problem.Document)
+	if out != nil && wantsProblem == (resp.StatusCode >= http.StatusBadRequest) {
+		if err := json.Unmarshal(text, out); err != nil {
+			t.Fatalf("%s %s: reading the answer %q: %v", method, path, text, err)
+		}
+	} else if out != nil {
+		t.Fatalf("%s %s: got status %d: %s", method, path, resp.StatusCode, text)
+	}
+	return resp.StatusCode
+}
+
+// Enroll makes a token and a device with it, which is closed at the end of the
+// test.
+func (s *Server) Enroll(t testing.TB, name string) *Agent {
+	t.Helper()
+	var token struct{ Token string }
+	s.Call(t, http.MethodPost, "/api/v1/tokens", map[string]any{"name": "for " + name}, &token)
+	a, err := Enroll(t.Context(), token.Token, name)
+	if err != nil {
+		t.Fatalf("enrolling %s: %v", name, err)
+	}
+	t.Cleanup(a.Close)
+	return a
+}
+
+// Log collects what a server logs. It is safe for concurrent use.
+type Log struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+// String returns the log so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
