@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"interdict/internal/cli"
+	"interdict/internal/demo"
 )
 
 func main() {
@@ -21,7 +22,7 @@ func main() {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		Getenv: os.Getenv, ConfigDir: dir, Terminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
-	code := cli.Run(ctx, env, os.Args[1:], newServerCmd(env))
+	code := cli.Run(ctx, env, os.Args[1:], newServerCmd(env), demo.NewCmd())
 	stop()
 	os.Exit(code)
 }
