@@ -1,0 +1,92 @@
+package control_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"interdict/internal/bundle"
+	"interdict/internal/cloudapp"
+	"interdict/internal/control"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
+	"interdict/internal/store"
+)
+
+// fill makes a large fleet without the detour of enrolling it.
+func fill(tb testing.TB, c store.Config, devices, indicators int) {
+	tb.Helper()
+	st, err := store.Open(tb.Context(), c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	_, err = st.Change(tb.Context(), func(tx *store.Tx) error {
+		for i := range devices {
+			if err := tx.Devices().Put(fleet.Device{ID: deviceID(i), Name: fmt.Sprint(i), EnrolledAt: at, Version: 1}); err != nil {
+				return err
+			}
+		}
+		for i := range indicators {
+			err := tx.Indicators().Put(indicator.Indicator{
+				ID: fmt.Sprintf("01JNXC8V7Y%016d", i), Type: indicator.TypeDomain, Value: fmt.Sprintf("host-%d.bad.example", i),
+				Action: indicator.ActionBlock, Source: indicator.SourceCustom, CreatedAt: at,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func deviceID(i int) fleet.DeviceID { return fleet.DeviceID(fmt.Sprintf("01JNXC8V80%016d", i)) }
+
+// BenchmarkTagToNudges measures from TagApps until every one of 10,000
+// connected devices, with 100,000 indicators, has its nudge waiting.
+func BenchmarkTagToNudges(b *testing.B) {
+	c := store.Config{Dir: b.TempDir()}
+	fill(b, c, 10_000, 100_000)
+	s := start(b, c, newClock())
+	sessions := make([]*control.Session, 10_000)
+	for i := range sessions {
+		d := device{server: s, id: deviceID(i)}
+		sessions[i] = d.connect()
+		next(b, sessions[i], bundle.MessageHello)
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		tag := cloudapp.TagUnsanctioned
+		if i%2 == 1 {
+			tag = cloudapp.TagNone
+		}
+		s.tag(control.TagRequest{Apps: []string{"itunes"}, Tag: tag})
+		b.StopTimer()
+		for _, session := range sessions {
+			next(b, session, bundle.MessageNudge)
+		}
+		b.StartTimer()
+	}
+}
+
+// BenchmarkAcknowledge measures durable acknowledgements by many devices at
+// the same time.
+func BenchmarkAcknowledge(b *testing.B) {
+	c := store.Config{Dir: b.TempDir()}
+	fill(b, c, 1000, 0)
+	s := start(b, c, newClock())
+	b.SetParallelism(100)
+	b.RunParallel(func(pb *testing.PB) {
+		for i := 0; pb.Next(); i++ {
+			if err := s.Applied(b.Context(), deviceID(i%1000), fleet.Applied{Version: 1, Digest: "d"}); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
