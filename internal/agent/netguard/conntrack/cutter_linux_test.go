@@ -112,7 +112,7 @@ func mapped(t *testing.T, address string) net.Conn {
 	}
 	file := os.NewFile(uintptr(fd), "mapped")
 	defer func() { _ = file.Close() }()
-	if err := unix.Connect(fd, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}); err != nil {
+	if err = unix.Connect(fd, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := net.FileConn(file)

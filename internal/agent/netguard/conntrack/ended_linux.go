@@ -89,7 +89,7 @@ func (e *Ends) Run(ctx context.Context, ended func(netguard.Flow), lost func()) 
 		messages, err := e.conn.Receive()
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // The end of ctx is what made it fail.
+			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			lost()
 			continue

@@ -28,6 +28,7 @@ func BenchmarkVerdict(b *testing.B) {
 	}
 	serveUDP(b, l)
 	roundTrips := func(b *testing.B) {
+		b.Helper()
 		c := dial(b, "udp", "127.0.0.1:4000")
 		payload := quicLike()
 		for b.Loop() {
@@ -78,6 +79,7 @@ func BenchmarkDecided(b *testing.B) {
 }
 
 func benchmarkDecided(b *testing.B, address string) {
+	b.Helper()
 	payload := make([]byte, 1<<20)
 	var c net.Conn
 	compare(b, func() {

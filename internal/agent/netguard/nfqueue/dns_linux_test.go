@@ -73,6 +73,7 @@ func TestAnswersOfNameServersArriveReplaced(t *testing.T) {
 		return netguard.Verdict{Decision: netguard.Replace, Data: withPayload(p.Data, []byte(payload))}
 	}}
 	both(t, func(t *testing.T, _, peer string) {
+		t.Helper()
 		p := linkedOnce(t)
 		echo(t, p, at(peer, 53))
 		echoUDP(t, p, at(peer, 53))
@@ -114,18 +115,18 @@ func TestAnswersOverLoopbackAreQueuedOnce(t *testing.T) {
 }
 
 // echoUDP serves UDP at an address of the peer.
-func echoUDP(t testing.TB, p *netnstest.Peer, address string) {
-	t.Helper()
+func echoUDP(tb testing.TB, p *netnstest.Peer, address string) {
+	tb.Helper()
 	var l net.PacketConn
 	p.Do(func() (err error) {
 		l, err = net.ListenPacket("udp", address)
 		return err
 	})
-	serveUDP(t, l)
+	serveUDP(tb, l)
 }
 
-func serveUDP(t testing.TB, l net.PacketConn) {
-	t.Helper()
+func serveUDP(tb testing.TB, l net.PacketConn) {
+	tb.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -138,7 +139,7 @@ func serveUDP(t testing.TB, l net.PacketConn) {
 			_, _ = l.WriteTo(buffer[:n], from)
 		}
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = l.Close()
 		<-done
 	})

@@ -93,16 +93,16 @@ type queue struct {
 func New(c Config) (*Queues, error) {
 	var faults []error
 	if c.Handler == nil {
-		faults = append(faults, errors.New("Handler is required"))
+		faults = append(faults, errors.New("the handler is required"))
 	}
 	if c.Logger == nil {
-		faults = append(faults, errors.New("Logger is required"))
+		faults = append(faults, errors.New("the logger is required"))
 	}
 	if c.Base > math.MaxUint16-netguard.Queues+1 {
-		faults = append(faults, fmt.Errorf("Base %d leaves no room for %d queues", c.Base, netguard.Queues))
+		faults = append(faults, fmt.Errorf("base %d leaves no room for %d queues", c.Base, netguard.Queues))
 	}
 	if c.Deadline < 0 {
-		faults = append(faults, fmt.Errorf("Deadline %v is negative", c.Deadline))
+		faults = append(faults, fmt.Errorf("deadline %v is negative", c.Deadline))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, fmt.Errorf("making the packet queues: %w", err)
@@ -119,7 +119,7 @@ func New(c Config) (*Queues, error) {
 func (q *Queues) Start(ctx context.Context) error {
 	resets, err := newResetter()
 	if err != nil {
-		q.config.Logger.Warn("the far side of refused connections will not be told", "error", err)
+		q.config.Logger.WarnContext(ctx, "the far side of refused connections will not be told", "error", err)
 	}
 	q.resets = resets
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -187,7 +187,7 @@ func (q *queue) serve(ctx context.Context) error {
 			q.overruns.Add(1)
 			return 0
 		}
-		q.config.Logger.Error("receiving from a packet queue failed", "queue", q.kind, "error", err)
+		q.config.Logger.ErrorContext(ctx, "receiving from a packet queue failed", "queue", q.kind, "error", err)
 		return 1
 	})
 	if err != nil {

@@ -24,7 +24,7 @@ func (h *holder) Handle(_ netguard.Packet, answer func(netguard.Verdict)) { h.he
 
 func TestNewNamesEveryFault(t *testing.T) {
 	_, err := New(Config{Base: 65534, Deadline: -1})
-	for _, want := range []string{"Handler", "Logger", "Base 65534", "Deadline"} {
+	for _, want := range []string{"handler", "logger", "base 65534", "deadline"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New of a bad Config: %v, want it to name %s", err, want)
 		}
@@ -192,6 +192,7 @@ func TestForwardedConnections(t *testing.T) {
 		return c
 	}
 	both(t, func(t *testing.T, _, peer string) {
+		t.Helper()
 		ended := echo(t, server, at(peer, 4000))
 		guarded(t, netguard.Config{})
 		j := &judge{decide: func(p netguard.Packet) netguard.Verdict {

@@ -68,58 +68,58 @@ func always(d netguard.Decision) *judge {
 }
 
 // guarded puts the rules of c in place.
-func guarded(t testing.TB, c netguard.Config) *nft.Guard {
-	t.Helper()
+func guarded(tb testing.TB, c netguard.Config) *nft.Guard {
+	tb.Helper()
 	g, err := nft.New(nft.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c.Inspect, c.QueueBase = true, base
-	if err := g.Set(t.Context(), c); err != nil {
-		t.Fatal(err)
+	if err := g.Set(tb.Context(), c); err != nil {
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := errors.Join(g.CleanUp(context.Background()), g.Close()); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return g
 }
 
 // listening opens the queues with h behind them.
-func listening(t testing.TB, h netguard.Handler, change func(*Config)) *Queues {
-	t.Helper()
+func listening(tb testing.TB, h netguard.Handler, change func(*Config)) *Queues {
+	tb.Helper()
 	c := Config{Base: base, Handler: h, Logger: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&c)
 	}
 	q, err := New(c)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if err := q.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	if err := q.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := q.Shutdown(context.Background()); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return q
 }
 
 // linked makes the server machine.
-func linked(t testing.TB) *netnstest.Peer {
-	t.Helper()
-	p := netnstest.NewPeer(t)
+func linked(tb testing.TB) *netnstest.Peer {
+	tb.Helper()
+	p := netnstest.NewPeer(tb)
 	p.Link("idt-host", []string{host4 + "/24", host6 + "/64"}, "idt-peer", []string{peer4 + "/24", peer6 + "/64"})
 	return p
 }
 
 // echo serves TCP at an address of the peer and reports how each connection
 // ended.
-func echo(t testing.TB, p *netnstest.Peer, address string) <-chan error {
-	t.Helper()
+func echo(tb testing.TB, p *netnstest.Peer, address string) <-chan error {
+	tb.Helper()
 	var l net.Listener
 	p.Do(func() (err error) {
 		l, err = net.Listen("tcp", address)
@@ -143,20 +143,20 @@ func echo(t testing.TB, p *netnstest.Peer, address string) <-chan error {
 			})
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = l.Close()
 		served.Wait()
 	})
 	return ended
 }
 
-func dial(t testing.TB, network, address string) net.Conn {
-	t.Helper()
+func dial(tb testing.TB, network, address string) net.Conn {
+	tb.Helper()
 	c, err := net.DialTimeout(network, address, 2*time.Second)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
+	tb.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -180,6 +180,7 @@ func exchange(c net.Conn, payload []byte) error {
 
 // both runs a subtest per address family.
 func both(t *testing.T, f func(t *testing.T, host, peer string)) {
+	t.Helper()
 	t.Run("IPv4", func(t *testing.T) { f(t, host4, peer4) })
 	t.Run("IPv6", func(t *testing.T) { f(t, host6, peer6) })
 }
@@ -198,6 +199,7 @@ func TestOnlyTheFirstPayloadOfAnAcceptedConnectionLeavesTheKernel(t *testing.T) 
 		return
 	}
 	both(t, func(t *testing.T, _, peer string) {
+		t.Helper()
 		echo(t, linkedOnce(t), at(peer, 4000))
 		g := guarded(t, netguard.Config{})
 		j := &judge{}
@@ -265,6 +267,7 @@ func TestARefusedConnectionIsResetOnBothSides(t *testing.T) {
 		return
 	}
 	both(t, func(t *testing.T, _, peer string) {
+		t.Helper()
 		ended := echo(t, linkedOnce(t), at(peer, 4000))
 		guarded(t, netguard.Config{})
 		listening(t, always(netguard.Refuse), nil)
@@ -290,12 +293,13 @@ func TestARefusedDatagramFlowFailsAtOnce(t *testing.T) {
 		return
 	}
 	both(t, func(t *testing.T, _, peer string) {
+		t.Helper()
 		echoUDP(t, linkedOnce(t), at(peer, 443))
 		guarded(t, netguard.Config{})
 		j := always(netguard.Refuse)
 		listening(t, j, nil)
 		c := dial(t, "udp", at(peer, 443))
-		if _, err := c.Write([]byte("no Initial")); err != nil {
+		if err := exchange(c, []byte("no Initial")); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
@@ -459,15 +463,61 @@ func TestMarksOfOthersSurvive(t *testing.T) {
 }
 
 // neighbourCounts reads the named counters from nft's listing.
-func neighbourCounts(t testing.TB, listing string) map[string]int {
-	t.Helper()
+func neighbourCounts(tb testing.TB, listing string) map[string]int {
+	tb.Helper()
 	counts := make(map[string]int)
 	for _, m := range regexp.MustCompile(`counter (\w+) \{\s+packets (\d+)`).FindAllStringSubmatch(listing, -1) {
 		n, err := strconv.Atoi(m[2])
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		counts[m[1]] = n
 	}
 	return counts
+}
+
+func TestConnectionsThatAreNotTrackedPass(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	netnstest.Run(t, "nft", "-f", "testdata/notrack.nft")
+	echo(t, linked(t), at(peer4, 4000))
+	guarded(t, netguard.Config{})
+	j := always(netguard.Refuse)
+	listening(t, j, nil)
+	if err := exchange(dial(t, "tcp", at(peer4, 4000)), []byte("hello")); err != nil {
+		t.Error(err)
+	}
+	if n := len(j.seen(netguard.QueueFlow)); n != 0 {
+		t.Errorf("%d packets were queued, want none", n)
+	}
+}
+
+func TestInvalidPacketsAreAskedAboutOnceEach(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	echo(t, linked(t), at(peer4, 4000))
+	// A connection from before the rules, and no guessing what it was.
+	c := dial(t, "tcp", at(peer4, 4000))
+	netnstest.Run(t, "sysctl", "-qw", "net.netfilter.nf_conntrack_tcp_loose=0")
+	guarded(t, netguard.Config{})
+	j := &judge{decide: func(p netguard.Packet) netguard.Verdict {
+		if bytes.HasSuffix(p.Data, []byte("evil")) {
+			return netguard.Verdict{Decision: netguard.Refuse}
+		}
+		return netguard.Verdict{Decision: netguard.Accept}
+	}}
+	listening(t, j, nil)
+	for range 2 {
+		if err := exchange(c, []byte("good")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := exchange(c, []byte("evil")); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("the refused packet's program saw %v, want a reset", err)
+	}
+	if n := len(j.seen(netguard.QueueFlow)); n != 3 {
+		t.Errorf("%d packets were queued, want 3", n)
+	}
 }

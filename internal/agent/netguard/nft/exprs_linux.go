@@ -110,11 +110,11 @@ func replying() match {
 	return match{&expr.Ct{Key: expr.CtKeyDIRECTION, Register: register}, equals([]byte{1})}
 }
 
-// stateNew matches packets of connections nobody has answered yet.
-func stateNew() match {
+// trackState matches packets in one of the states of connection tracking.
+func trackState(bits uint32) match {
 	return match{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: register},
-		masked(host32(expr.CtStateBitNEW), host32(0)),
+		masked(host32(bits), host32(0)),
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: register, Data: host32(0)},
 	}
 }

@@ -26,34 +26,34 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func newGuard(t testing.TB) *Guard {
-	t.Helper()
+func newGuard(tb testing.TB) *Guard {
+	tb.Helper()
 	g, err := New(Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := g.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return g
 }
 
-func set(t testing.TB, g *Guard, c netguard.Config) {
-	t.Helper()
-	if err := g.Set(t.Context(), c); err != nil {
-		t.Fatalf("Set(%+v): %v", c, err)
+func set(tb testing.TB, g *Guard, c netguard.Config) {
+	tb.Helper()
+	if err := g.Set(tb.Context(), c); err != nil {
+		tb.Fatalf("Set(%+v): %v", c, err)
 	}
 }
 
 // ruleset returns the table as nft prints it, without what differs between
 // kernels and runs: how packets are queued, and counts.
-func ruleset(t testing.TB) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "nft", "list", "ruleset").Output()
+func ruleset(tb testing.TB) string {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), "nft", "list", "ruleset").Output()
 	if err != nil {
-		t.Fatalf("listing the rules: %v", err)
+		tb.Fatalf("listing the rules: %v", err)
 	}
 	for pattern, plain := range map[string]string{
 		`packets \d+ bytes \d+`:                                "packets N bytes N",
@@ -143,11 +143,11 @@ func TestSetKeepsTheCounters(t *testing.T) {
 	}
 }
 
-func counts(t testing.TB, g *Guard) map[Counter]uint64 {
-	t.Helper()
-	c, err := g.Counters(t.Context())
+func counts(tb testing.TB, g *Guard) map[Counter]uint64 {
+	tb.Helper()
+	c, err := g.Counters(tb.Context())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }

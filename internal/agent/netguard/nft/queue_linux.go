@@ -25,13 +25,14 @@ const (
 	QueueingXtables Queueing = "xtables"
 )
 
-// toQueue returns the statement that hands a packet to queue number num.
-// While nobody listens there the packet is dropped if failClosed, else it
-// leaves the base chain as accepted.
-func (q Queueing) toQueue(num uint16, failClosed bool) expr.Any {
+// toQueue returns the statement that hands a packet over. While nobody
+// listens there the packet is dropped if c.FailClosed is set, else it leaves
+// the base chain as accepted.
+func (q Queueing) toQueue(to netguard.Queue, c netguard.Config) expr.Any {
+	num := c.QueueBase + uint16(to)
 	if q == QueueingNative {
 		e := &expr.Queue{Num: num, Total: 1}
-		if !failClosed {
+		if !c.FailClosed {
 			e.Flag = expr.QueueFlagBypass
 		}
 		return e
@@ -43,7 +44,7 @@ func (q Queueing) toQueue(num uint16, failClosed bool) expr.Any {
 	info := make(xt.Unknown, 8)
 	binary.NativeEndian.PutUint16(info[0:], num)
 	binary.NativeEndian.PutUint16(info[2:], 1)
-	if !failClosed {
+	if !c.FailClosed {
 		binary.NativeEndian.PutUint16(info[4:], bypass)
 	}
 	return &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}
@@ -60,7 +61,7 @@ func probeQueueing(conn *nftables.Conn) (Queueing, error) {
 		chain := conn.AddChain(&nftables.Chain{Table: table, Name: "probe"})
 		conn.AddRule(&nftables.Rule{
 			Table: table, Chain: chain,
-			Exprs: []expr.Any{q.toQueue(uint16(netguard.QueueFlow), false)},
+			Exprs: []expr.Any{q.toQueue(netguard.QueueFlow, netguard.Config{})},
 		})
 		conn.DelTable(table)
 		err := conn.Flush()

@@ -116,7 +116,7 @@ func (p *program) rule(chain string, parts ...match) {
 
 // queue is the pair of actions that counts a packet and hands it over.
 func (p *program) queue(c Counter, q netguard.Queue) match {
-	return match{count(c), p.queueing.toQueue(p.config.QueueBase+uint16(q), p.config.FailClosed)}
+	return match{count(c), p.queueing.toQueue(q, p.config)}
 }
 
 // entries fills the base chains. The first rule is all that a packet of an
@@ -159,19 +159,27 @@ func (p *program) flow() {
 	p.rule(chainFlow, connectionMark(netguard.MarkRefuse), match{goTo(chainRefuse)})
 	// The host, or what is behind it, is the server here.
 	p.rule(chainFlow, replying(), match{accept()})
+	// Whoever turned tracking off did it for speed, and without it nobody
+	// can tell a server's packets from a client's.
+	p.rule(chainFlow, trackState(expr.CtStateBitUNTRACKED), match{accept()})
 
 	p.rule(chainFlow, packetMark(netguard.MarkAccept), setConnectionMark(netguard.MarkAccept),
 		clearPacketMark(), match{count(CounterAccepted), accept()})
 	p.rule(chainFlow, packetMark(netguard.MarkRefuse), setConnectionMark(netguard.MarkRefuse),
 		clearPacketMark(), match{count(CounterRefused), goTo(chainRefuse)})
+	// An invalid packet has no connection, and gets no further than the use
+	// of its mark in the rules above. The answer counts for that packet
+	// alone; asking again would never end.
+	p.rule(chainFlow, packetMark(netguard.MarkAccept), clearPacketMark(), match{accept()})
+	p.rule(chainFlow, packetMark(netguard.MarkRefuse), clearPacketMark(), match{goTo(chainRefuse)})
 	p.rule(chainFlow, packetMark(netguard.MarkMask), clearPacketMark(), match{goTo(chainInspect)})
 
 	p.exempt(chainFlow)
 	address := p.queue(CounterQueuedAddress, netguard.QueueAddress)
-	p.rule(chainFlow, stateNew(), dest4(setRefused4), address)
-	p.rule(chainFlow, stateNew(), dest6(setRefused6), address)
-	p.rule(chainFlow, stateNew(), dest4(setWatched4), address)
-	p.rule(chainFlow, stateNew(), dest6(setWatched6), address)
+	p.rule(chainFlow, trackState(expr.CtStateBitNEW), dest4(setRefused4), address)
+	p.rule(chainFlow, trackState(expr.CtStateBitNEW), dest6(setRefused6), address)
+	p.rule(chainFlow, trackState(expr.CtStateBitNEW), dest4(setWatched4), address)
+	p.rule(chainFlow, trackState(expr.CtStateBitNEW), dest6(setWatched6), address)
 	p.rule(chainFlow, match{goTo(chainInspect)})
 }
 

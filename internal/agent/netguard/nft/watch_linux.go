@@ -58,7 +58,7 @@ func (g *Guard) Watch(ctx context.Context, restored func(Restoration)) error {
 	for {
 		first, err := g.awaitForeign(ctx, conn, time.Time{})
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // The end of ctx is what made it fail.
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("watching the rules: %w", err)
@@ -153,20 +153,28 @@ func (g *Guard) awaitForeign(ctx context.Context, conn *netlink.Conn, until time
 		if err != nil {
 			return time.Time{}, fmt.Errorf("receiving changes: %w", err)
 		}
-		complete := false
-		for _, m := range messages {
-			switch {
-			case concernsTable(m) && learned.IsZero():
-				learned = time.Now()
-			case m.Header.Type == generation:
-				// The last notice of a batch.
-				complete = !learned.IsZero()
-			}
+		touched, complete := read(messages, !learned.IsZero())
+		if touched && learned.IsZero() {
+			learned = time.Now()
 		}
 		if complete {
 			return learned, nil
 		}
 	}
+}
+
+// read tells whether our table has been touched by what touched says before
+// or by one of the messages, and whether that batch has ended since.
+func read(messages []netlink.Message, touched bool) (_, complete bool) {
+	for _, m := range messages {
+		if concernsTable(m) {
+			touched = true
+		}
+		if m.Header.Type == generation {
+			complete = touched
+		}
+	}
+	return touched, complete
 }
 
 // generation is the type of the notice that ends those of a batch.

@@ -24,22 +24,22 @@ const childVariable = "INTERDICT_NETNS_TEST"
 // such a process for this one test, takes over its outcome and returns false.
 // Where namespaces are not permitted the test is skipped, or, if CI is set,
 // fails. Subtests must be called from an isolated test, not isolate.
-func Isolated(t testing.TB) bool {
-	t.Helper()
-	if os.Getenv(childVariable) == t.Name() {
-		Run(t, "ip", "link", "set", "lo", "up")
+func Isolated(tb testing.TB) bool {
+	tb.Helper()
+	if os.Getenv(childVariable) == tb.Name() {
+		Run(tb, "ip", "link", "set", "lo", "up")
 		return true
 	}
 	if err := probe(); err != nil {
 		reason := fmt.Sprintf("NOT TESTED: no network namespace can be made here: %v", err)
 		if os.Getenv("CI") != "" {
-			t.Fatal(reason)
+			tb.Fatal(reason)
 		}
-		t.Skip(reason)
+		tb.Skip(reason)
 	}
-	arguments := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=20s"}
-	if _, ok := t.(*testing.B); ok {
-		arguments = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$", "-test.benchmem"}
+	arguments := []string{"-test.run=^" + tb.Name() + "$", "-test.v", "-test.timeout=20s"}
+	if _, ok := tb.(*testing.B); ok {
+		arguments = []string{"-test.run=^$", "-test.bench=^" + tb.Name() + "$", "-test.benchmem"}
 	}
 	for _, a := range os.Args[1:] {
 		// The test's own flags, such as -update.
@@ -47,17 +47,17 @@ func Isolated(t testing.TB) bool {
 			arguments = append(arguments, a)
 		}
 	}
-	child := exec.CommandContext(t.Context(), os.Args[0], arguments...)
-	child.Env = append(os.Environ(), childVariable+"="+t.Name())
+	child := exec.CommandContext(tb.Context(), os.Args[0], arguments...) //nolint:gosec // It is this program.
+	child.Env = append(os.Environ(), childVariable+"="+tb.Name())
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	out, err := child.CombinedOutput()
-	if _, ok := t.(*testing.B); ok {
-		fmt.Printf("%s", out)
+	if _, ok := tb.(*testing.B); ok {
+		_, _ = os.Stdout.Write(out)
 	} else {
-		t.Logf("in its own namespace:\n%s", out)
+		tb.Logf("in its own namespace:\n%s", out)
 	}
 	if err != nil {
-		t.Errorf("in its own namespace: %v", err)
+		tb.Errorf("in its own namespace: %v", err)
 	}
 	return false
 }
@@ -77,25 +77,25 @@ func probe() error {
 }
 
 // Run runs a command and returns what it printed.
-func Run(t testing.TB, name string, arguments ...string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), name, arguments...).CombinedOutput()
+func Run(tb testing.TB, name string, arguments ...string) string {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), name, arguments...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("running %s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
+		tb.Fatalf("running %s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
 	}
 	return string(out)
 }
 
 // Peer is another machine: a namespace that exists as long as the test.
 type Peer struct {
-	t    testing.TB
+	tb   testing.TB
 	file *os.File
 }
 
 // NewPeer makes a machine with only loopback, up.
-func NewPeer(t testing.TB) *Peer {
-	t.Helper()
-	p := &Peer{t: t}
+func NewPeer(tb testing.TB) *Peer {
+	tb.Helper()
+	p := &Peer{tb: tb}
 	type result struct {
 		file *os.File
 		err  error
@@ -113,10 +113,10 @@ func NewPeer(t testing.TB) *Peer {
 	}()
 	r := <-made
 	if r.err != nil {
-		t.Fatalf("making a peer's namespace: %v", r.err)
+		tb.Fatalf("making a peer's namespace: %v", r.err)
 	}
 	p.file = r.file
-	t.Cleanup(func() { _ = p.file.Close() })
+	tb.Cleanup(func() { _ = p.file.Close() })
 	p.Run("ip", "link", "set", "lo", "up")
 	return p
 }
@@ -124,17 +124,17 @@ func NewPeer(t testing.TB) *Peer {
 // Link joins the test's namespace and the peer's by a veth pair with these
 // names and addresses in CIDR form. Addresses are usable at once.
 func (p *Peer) Link(here string, hereAddresses []string, there string, thereAddresses []string) {
-	p.t.Helper()
+	p.tb.Helper()
 	ns := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.file.Fd())
 	// Without this IPv6 is silent for a second or two after a link comes up.
 	noWait := []string{"-qw", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.dad_transmits=0"}
-	Run(p.t, "sysctl", noWait...)
+	Run(p.tb, "sysctl", noWait...)
 	p.Run("sysctl", noWait...)
-	Run(p.t, "ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", ns)
+	Run(p.tb, "ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", ns)
 	for _, a := range hereAddresses {
-		Run(p.t, "ip", "addr", "add", a, "dev", here, "nodad")
+		Run(p.tb, "ip", "addr", "add", a, "dev", here, "nodad")
 	}
-	Run(p.t, "ip", "link", "set", here, "up")
+	Run(p.tb, "ip", "link", "set", here, "up")
 	for _, a := range thereAddresses {
 		p.Run("ip", "addr", "add", a, "dev", there, "nodad")
 	}
@@ -143,11 +143,11 @@ func (p *Peer) Link(here string, hereAddresses []string, there string, thereAddr
 
 // Run runs a command on the peer.
 func (p *Peer) Run(name string, arguments ...string) string {
-	p.t.Helper()
+	p.tb.Helper()
 	var out []byte
 	p.Do(func() error {
 		var err error
-		out, err = exec.CommandContext(p.t.Context(), name, arguments...).CombinedOutput()
+		out, err = exec.CommandContext(p.tb.Context(), name, arguments...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("running %s %s: %w\n%s", name, strings.Join(arguments, " "), err, out)
 		}
@@ -159,7 +159,7 @@ func (p *Peer) Run(name string, arguments ...string) string {
 // Do calls f on a thread that is in the peer's namespace. Sockets made there
 // stay there; f must not start goroutines that make more.
 func (p *Peer) Do(f func() error) {
-	p.t.Helper()
+	p.tb.Helper()
 	done := make(chan error)
 	go func() {
 		// As above, the thread is thrown away.
@@ -171,16 +171,16 @@ func (p *Peer) Do(f func() error) {
 		done <- f()
 	}()
 	if err := <-done; err != nil {
-		p.t.Fatal(err)
+		p.tb.Fatal(err)
 	}
 }
 
 // RunBackground is Run for clean-up functions, in which the test's context
 // has ended.
-func RunBackground(t testing.TB, name string, arguments ...string) {
-	t.Helper()
+func RunBackground(tb testing.TB, name string, arguments ...string) {
+	tb.Helper()
 	//nolint:noctx // See above.
 	if out, err := exec.Command(name, arguments...).CombinedOutput(); err != nil {
-		t.Errorf("running %s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
+		tb.Errorf("running %s %s: %v\n%s", name, strings.Join(arguments, " "), err, out)
 	}
 }
