@@ -433,8 +433,8 @@ func TestUnenrolRemovesEverythingAndEndsTheAgent(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the agent goes on")
 	}
-	if !s.deleted || s.dir.Enrolled() || !slices.Contains(r.lab.taken(), "clean up") {
-		t.Errorf("deleted on the server %v, still enrolled %v", s.deleted, s.dir.Enrolled())
+	if !s.deleted || s.dir.Enrolled() == nil || !slices.Contains(r.lab.taken(), "clean up") {
+		t.Errorf("deleted on the server %v, identity %v", s.deleted, s.dir.Enrolled())
 	}
 	left, err := filepath.Glob(s.dir.Path("*"))
 	if err != nil {
@@ -452,14 +452,14 @@ func TestUnenrolWithoutAServerChangesNothing(t *testing.T) {
 	if err := r.Unenroll(t.Context()); fault.CodeOf(err) != fault.Unreachable {
 		t.Errorf("got %v, want unreachable", err)
 	}
-	if !s.dir.Enrolled() {
+	if s.dir.Enrolled() != nil {
 		t.Error("the identity is gone")
 	}
 	if err := r.UnenrollLocally(t.Context()); err != nil {
 		t.Errorf("locally: %v", err)
 	}
-	if err := <-r.ended; err != nil || s.dir.Enrolled() {
-		t.Errorf("locally: ended with %v, enrolled %v", err, s.dir.Enrolled())
+	if err := <-r.ended; err != nil || s.dir.Enrolled() == nil {
+		t.Errorf("locally: ended with %v, identity %v", err, s.dir.Enrolled())
 	}
 	r.ended <- nil
 }

@@ -22,7 +22,9 @@ import (
 // finder finds with a function.
 type finder func(ctx context.Context, f process.Flow) (process.Owner, error)
 
-func (f finder) Find(ctx context.Context, flow process.Flow) (process.Owner, error) { return f(ctx, flow) }
+func (f finder) Find(ctx context.Context, flow process.Flow) (process.Owner, error) {
+	return f(ctx, flow)
+}
 
 var curl = process.Owner{Process: event.Process{PID: 7, Path: "/usr/bin/curl"}}
 

@@ -132,19 +132,15 @@ func (c *commander) root() *cobra.Command {
 	return root
 }
 
-// dir opens the state directory.
-func (c *commander) dir() (state.Dir, error) { return state.Open(c.opts.stateDir) }
+// dir returns the state directory, which only enroll makes.
+func (c *commander) dir() state.Dir { return state.At(c.opts.stateDir) }
 
 // client returns a client of the agent that runs on the state directory.
 func (c *commander) client() (*agent.Client, error) {
-	dir, err := c.dir()
-	if err != nil {
+	if err := c.dir().Enrolled(); err != nil {
 		return nil, err
 	}
-	if !dir.Enrolled() {
-		return nil, fmt.Errorf("asking the agent at %s: %w", c.opts.stateDir, state.ErrNotEnrolled)
-	}
-	return agent.NewClient(dir), nil
+	return agent.NewClient(c.dir()), nil
 }
 
 // logger writes for people and service managers, which add the time.

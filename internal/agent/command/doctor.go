@@ -51,11 +51,7 @@ func (c *commander) doctor() *cobra.Command {
 func (c *commander) examine(ctx context.Context) []agent.Probe {
 	probes := []agent.Probe{privileges()}
 	probes = append(probes, agent.Probes(ctx)...)
-	dir, err := c.dir()
-	if err != nil {
-		return append(probes, failed("state directory", "%v", err))
-	}
-	id, err := dir.Identity()
+	id, err := c.dir().Identity()
 	if err != nil {
 		return append(probes, failed("enrolment", "%v", err))
 	}
@@ -63,7 +59,7 @@ func (c *commander) examine(ctx context.Context) []agent.Probe {
 		ok("enrolment", "device %s of %s", id.DeviceID, id.ServerURL),
 		certificate(id, time.Now()),
 		server(ctx, id))
-	return append(probes, running(ctx, dir)...)
+	return append(probes, running(ctx, c.dir())...)
 }
 
 func ok(name, format string, args ...any) agent.Probe {

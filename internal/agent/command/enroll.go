@@ -2,6 +2,7 @@ package command
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/agent"
+	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
@@ -28,13 +30,18 @@ func (c *commander) enroll() *cobra.Command {
 			if err != nil {
 				return fault.New(fault.Invalid, "%v", err).WithHint("make one with: interdict token create")
 			}
-			dir, err := c.dir()
-			if err != nil {
-				return err
-			}
-			if dir.Enrolled() {
+			switch err := c.dir().Enrolled(); {
+			case err == nil:
 				return fault.New(fault.Conflict, "this machine is enrolled already").
 					WithHint("interdict-agent unenroll, then enrol again")
+			case !errors.Is(err, state.ErrNotEnrolled):
+				return err
+			}
+			// Before the token is used up it must be certain that there is
+			// a place for what it buys.
+			dir, err := state.Open(c.opts.stateDir)
+			if err != nil {
+				return err
 			}
 			id, err := uplink.Enroll(cmd.Context(), uplink.EnrollConfig{Token: token, Name: name, Labels: labels, Facts: facts()})
 			if err != nil {
@@ -90,7 +97,10 @@ The last good bundle is in force before the network is looked for. When the
 agent ends, in order or not, the kernel rules stay: known-bad addresses remain
 refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			dir, err := c.dir()
+			if err := c.dir().Enrolled(); err != nil {
+				return err
+			}
+			dir, err := state.Open(c.opts.stateDir)
 			if err != nil {
 				return err
 			}
@@ -155,10 +165,7 @@ func (c *commander) unenroll() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unenroll", Short: "Delete the device on the server, its state here, and every kernel rule", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := c.dir()
-			if err != nil {
-				return err
-			}
+			dir := c.dir()
 			id, err := dir.Identity()
 			if err != nil {
 				return err

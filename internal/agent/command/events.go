@@ -30,11 +30,7 @@ Reading the log needs no running agent; following it does.`,
 			if follow {
 				return c.follow(cmd)
 			}
-			dir, err := c.dir()
-			if err != nil {
-				return err
-			}
-			for e, err := range journal.Read(dir.Path(state.DirEvents)) {
+			for e, err := range journal.Read(c.dir().Path(state.DirEvents)) {
 				if err != nil {
 					return err
 				}

@@ -69,6 +69,9 @@ func Open(root string) (Dir, error) {
 	return Dir{root: root}, nil
 }
 
+// At returns the state directory at root without touching it.
+func At(root string) Dir { return Dir{root: root} }
+
 // Path returns the path of something in the directory.
 func (d Dir) Path(name string) string { return filepath.Join(d.root, name) }
 
@@ -91,10 +94,18 @@ type identityFile struct {
 	BundleKey []byte         `json:"bundle_key"`
 }
 
-// Enrolled reports whether the directory holds an identity.
-func (d Dir) Enrolled() bool {
+// Enrolled returns nil if the directory holds an identity, an error that
+// wraps ErrNotEnrolled if it holds none, and another one if nobody can tell.
+func (d Dir) Enrolled() error {
 	_, err := os.Stat(d.Path(fileIdentity))
-	return err == nil
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("looking for an identity in %s: %w", d.root, ErrNotEnrolled)
+	default:
+		return fmt.Errorf("looking for an identity: %w", err)
+	}
 }
 
 // Identity reads the identity. Without one the error wraps ErrNotEnrolled.
