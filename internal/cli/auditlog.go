@@ -48,7 +48,7 @@ func newAuditLogListCmd(s *session) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&actor, "actor", "", "only of this `actor`")
+	cmd.Flags().StringVar(&actor, "actor", "", "only of the actor with this `id`")
 	cmd.Flags().StringVar(&action, "action", "", "only this `action`, such as app.tag")
 	cmd.Flags().StringVar(&target, "target", "", "only about the thing with this `id`")
 	cmd.Flags().IntVar(&limit, "limit", 100, "print at most this `number`; 0 prints all")
