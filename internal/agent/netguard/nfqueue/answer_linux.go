@@ -96,11 +96,13 @@ func (w *waiting) finish(state int32, v netguard.Verdict) bool {
 	if !w.state.CompareAndSwap(stateOpen, state) {
 		return false
 	}
-	w.timer.Stop()
 	// Whoever sees the packet's effect must see it counted.
 	w.queue.waiting.Add(-1)
 	if state == stateExpired {
+		// The timer may have run before anybody could note it.
 		w.queue.late.Add(1)
+	} else {
+		w.timer.Stop()
 	}
 	if err := w.send(v); err != nil {
 		w.queue.unsent.Add(1)

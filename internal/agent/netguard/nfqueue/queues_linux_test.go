@@ -182,10 +182,10 @@ func TestForwardedConnections(t *testing.T) {
 	server.Run("ip", "route", "add", "default", "via", host4)
 	server.Run("ip", "route", "add", "default", "via", host6)
 	netnstest.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-	from := func(t *testing.T, address string) (c net.Conn) {
+	from := func(t *testing.T, network, address string) (c net.Conn) {
 		t.Helper()
 		client.Do(func() (err error) {
-			c, err = net.DialTimeout("tcp", address, 2*time.Second)
+			c, err = net.DialTimeout(network, address, 2*time.Second)
 			return err
 		})
 		t.Cleanup(func() { _ = c.Close() })
@@ -203,7 +203,7 @@ func TestForwardedConnections(t *testing.T) {
 		}}
 		q := listening(t, j, nil)
 		defer func() { _ = q.Shutdown(context.Background()) }()
-		good := from(t, at(peer, 4000))
+		good := from(t, "tcp", at(peer, 4000))
 		for range 3 {
 			if err := exchange(good, []byte("good")); err != nil {
 				t.Fatal(err)
@@ -213,11 +213,18 @@ func TestForwardedConnections(t *testing.T) {
 		if len(seen) != 1 || seen[0].Hook != netguard.HookForward || seen[0].HasUID {
 			t.Errorf("queued %d packets, want 1 at FORWARD without a user", len(seen))
 		}
-		if err := exchange(from(t, at(peer, 4000)), []byte("evil")); !errors.Is(err, unix.ECONNRESET) {
+		if err := exchange(from(t, "tcp", at(peer, 4000)), []byte("evil")); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("the refused client saw %v, want a reset", err)
 		}
 		if err := <-ended; !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("the server saw %v, want a reset", err)
+		}
+		echoUDP(t, server, at(peer, 53))
+		if err := exchange(from(t, "udp", at(peer, 53)), []byte("question")); err != nil {
+			t.Fatal(err)
+		}
+		if seen := j.seen(netguard.QueueDNS); len(seen) != 1 || seen[0].Hook != netguard.HookForward {
+			t.Errorf("queued %d answers of a name server, want 1 at FORWARD", len(seen))
 		}
 	})
 }
