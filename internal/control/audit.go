@@ -56,7 +56,7 @@ func pageOf[T any](ctx context.Context, s *Service, q PageQuery, read func(*stor
 		return Page[T]{}, err
 	}
 	if q.Cursor != "" {
-		if _, err := ulid.ParseStrict(q.Cursor); err != nil {
+		if _, err = ulid.ParseStrict(q.Cursor); err != nil {
 			return Page[T]{}, badCursor()
 		}
 	}

@@ -23,12 +23,12 @@ func fill(tb testing.TB, c store.Config, devices, indicators int) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	_, err = st.Change(tb.Context(), func(tx *store.Tx) error {
 		for i := range devices {
-			if err := tx.Devices().Put(fleet.Device{ID: deviceID(i), Name: fmt.Sprint(i), EnrolledAt: at, Version: 1}); err != nil {
+			if err = tx.Devices().Put(fleet.Device{ID: deviceID(i), Name: fmt.Sprint(i), EnrolledAt: at, Version: 1}); err != nil {
 				return err
 			}
 		}
 		for i := range indicators {
-			err := tx.Indicators().Put(indicator.Indicator{
+			err = tx.Indicators().Put(indicator.Indicator{
 				ID: fmt.Sprintf("01JNXC8V7Y%016d", i), Type: indicator.TypeDomain, Value: fmt.Sprintf("host-%d.bad.example", i),
 				Action: indicator.ActionBlock, Source: indicator.SourceCustom, CreatedAt: at,
 			})

@@ -115,7 +115,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		return nil, fmt.Errorf("setting up the use cases: %w", err)
 	}
 	if c.Now == nil {
-		c.Now = time.Now //nolint:forbidigo // this is where the clock is passed in
+		c.Now = time.Now
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -107,30 +107,32 @@ func (s *Service) UpdateDevice(ctx context.Context, actor Actor, ref string, ver
 	if err != nil {
 		return DeviceView{}, Change{}, err
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error {
-		before, err := tx.Devices().Get(string(known.ID))
-		if err != nil {
-			return gone(err, "device", ref)
-		}
-		if err := checkVersion("device", before.Version, version); err != nil {
-			return err
-		}
-		after := before
-		after.Version++
-		if u.Name != nil {
-			after.Name = *u.Name
-		}
-		if u.Labels != nil {
-			after.Labels = *u.Labels
-		}
-		tx.Audit(s.entry(actor, "device.update", string(after.ID), before, after))
-		return tx.Devices().Put(after)
-	})
+	change, err := s.change(ctx, func(tx *store.Tx) error { return s.putDevice(tx, actor, known.ID, version, u) })
 	if err != nil {
 		return DeviceView{}, Change{}, err
 	}
 	view, err := s.Device(ctx, string(known.ID))
 	return view, change, err
+}
+
+func (s *Service) putDevice(tx *store.Tx, actor Actor, id fleet.DeviceID, version uint64, u DeviceUpdate) error {
+	before, err := tx.Devices().Get(string(id))
+	if err != nil {
+		return gone(err, "device", string(id))
+	}
+	if err := checkVersion("device", before.Version, version); err != nil {
+		return err
+	}
+	after := before
+	after.Version++
+	if u.Name != nil {
+		after.Name = *u.Name
+	}
+	if u.Labels != nil {
+		after.Labels = *u.Labels
+	}
+	tx.Audit(s.entry(actor, "device.update", string(id), before, after))
+	return tx.Devices().Put(after)
 }
 
 // DeleteDevice deletes a device, unless it no longer has the version. Its

@@ -21,11 +21,10 @@ import (
 // request came from.
 func (s *Service) Enroll(ctx context.Context, r bundle.EnrollRequest, remote string) (bundle.EnrollResponse, error) {
 	response, err := s.enroll(ctx, &r, remote)
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
 		attempt := Attempt{Actor: Actor{Kind: ActorUnknown, Name: r.Name, Source: remote}, Action: "device.enroll", Reason: f.Error()}
-		if err := s.Refused(ctx, attempt); err != nil {
-			s.logger.ErrorContext(ctx, "noting a refused enrolment", "error", err)
+		if noted := s.Refused(ctx, attempt); noted != nil {
+			s.logger.ErrorContext(ctx, "noting a refused enrolment", "error", noted)
 		}
 	}
 	return response, err
@@ -43,31 +42,29 @@ func (s *Service) enroll(ctx context.Context, r *bundle.EnrollRequest, remote st
 		return bundle.EnrollResponse{}, err
 	}
 	facts := clip(r.Facts)
-	_, err = s.change(ctx, func(tx *store.Tx) error {
-		token, err := s.admit(tx, r.Secret)
-		if err != nil {
-			return err
-		}
-		d.Labels = maps.Clone(r.Labels)
-		if d.Labels == nil {
-			d.Labels = make(map[string]string)
-		}
-		maps.Copy(d.Labels, token.Labels)
-		if err := join(tx, d.ID, token.Groups); err != nil {
-			return err
-		}
-		actor := Actor{Kind: ActorDevice, ID: string(d.ID), Name: d.Name, Source: remote}
-		tx.Audit(s.entry(actor, "device.enroll", string(d.ID), nil, struct {
-			Device fleet.Device `json:"device"`
-			Token  string       `json:"token"`
-		}{d, token.ID}))
-		return tx.Devices().Put(d)
-	})
+	_, err = s.change(ctx, func(tx *store.Tx) error { return s.addDevice(tx, &d, r, remote) })
 	if err != nil {
 		return bundle.EnrollResponse{}, err
 	}
 	s.presence.update(d.ID, now, func(state *store.DeviceState) { state.Facts = facts })
 	return bundle.EnrollResponse{DeviceID: d.ID, Certificate: certificate, CA: s.CA().Raw, BundleKey: s.bundleKey}, nil
+}
+
+// addDevice writes a device with what its token gives it.
+func (s *Service) addDevice(tx *store.Tx, d *fleet.Device, r *bundle.EnrollRequest, remote string) error {
+	token, err := s.admit(tx, r.Secret)
+	if err != nil {
+		return err
+	}
+	d.Labels = make(map[string]string)
+	maps.Copy(d.Labels, r.Labels)
+	maps.Copy(d.Labels, token.Labels)
+	actor := Actor{Kind: ActorDevice, ID: string(d.ID), Name: d.Name, Source: remote}
+	tx.Audit(s.entry(actor, "device.enroll", string(d.ID), nil, struct {
+		Device fleet.Device `json:"device"`
+		Token  string       `json:"token"`
+	}{*d, token.ID}))
+	return errors.Join(join(tx, d.ID, token.Groups), tx.Devices().Put(*d))
 }
 
 // checkEnrolment also gives the device a name if it has none.
@@ -113,11 +110,13 @@ func (s *Service) admit(tx *store.Tx, secret string) (store.Token, error) {
 // join makes a device a member of the groups that still exist.
 func join(tx *store.Tx, id fleet.DeviceID, groups []string) error {
 	for _, g := range groups {
-		_, err := tx.Groups().Get(g)
-		if errors.Is(err, store.ErrNotFound) {
+		switch _, err := tx.Groups().Get(g); {
+		case errors.Is(err, store.ErrNotFound):
 			continue
+		case err != nil:
+			return err
 		}
-		if err := errors.Join(err, tx.Join(g, id)); err != nil {
+		if err := tx.Join(g, id); err != nil {
 			return err
 		}
 	}

@@ -69,17 +69,21 @@ func (s *Service) CreateGroup(ctx context.Context, actor Actor, n NewGroup) (Gro
 		Version: 1, CreatedAt: s.now().UTC(),
 	}
 	change, err := s.change(ctx, func(tx *store.Tx) error {
-		if err := checkFreeName(tx.Groups(), n.Name); err != nil {
-			return err
-		}
 		tx.Audit(s.entry(actor, "group.create", g.ID, nil, g))
-		return errors.Join(tx.Groups().Put(g), tx.Join(g.ID, members...))
+		return addGroup(tx, g)
 	})
 	if err != nil {
 		return GroupView{}, Change{}, err
 	}
 	view, err := s.Group(ctx, g.ID)
 	return view, change, err
+}
+
+func addGroup(tx *store.Tx, g fleet.Group) error {
+	if err := checkFreeName(tx.Groups(), g.Name); err != nil {
+		return err
+	}
+	return errors.Join(tx.Groups().Put(g), tx.Join(g.ID, g.Members...))
 }
 
 // UpdateGroup makes a group what n says, unless it no longer has the version.
@@ -92,33 +96,37 @@ func (s *Service) UpdateGroup(ctx context.Context, actor Actor, ref string, vers
 	if err != nil {
 		return GroupView{}, Change{}, err
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error {
-		g, err := tx.Groups().Get(before.ID)
-		if err != nil {
-			return gone(err, "group", ref)
-		}
-		if err := checkVersion("group", g.Version, version); err != nil {
-			return err
-		}
-		if n.Name != g.Name {
-			if err := checkFreeName(tx.Groups(), n.Name); err != nil {
-				return err
-			}
-		}
-		after := g
-		after.Name, after.Description, after.Match, after.Members = n.Name, n.Description, n.Match, members
-		after.Version++
-		if err := setMembers(tx, &g, members); err != nil {
-			return err
-		}
-		tx.Audit(s.entry(actor, "group.update", g.ID, g, after))
-		return tx.Groups().Put(after)
-	})
+	after := before.Group
+	after.Name, after.Description, after.Match, after.Members = n.Name, n.Description, n.Match, members
+	change, err := s.change(ctx, func(tx *store.Tx) error { return s.putGroup(tx, actor, after, version) })
 	if err != nil {
 		return GroupView{}, Change{}, err
 	}
 	view, err := s.Group(ctx, before.ID)
 	return view, change, err
+}
+
+// putGroup writes a group that is there already, unless it no longer has the
+// version.
+func (s *Service) putGroup(tx *store.Tx, actor Actor, after fleet.Group, version uint64) error {
+	before, err := tx.Groups().Get(after.ID)
+	if err != nil {
+		return gone(err, "group", after.ID)
+	}
+	if err := checkVersion("group", before.Version, version); err != nil {
+		return err
+	}
+	if after.Name != before.Name {
+		if err := checkFreeName(tx.Groups(), after.Name); err != nil {
+			return err
+		}
+	}
+	if err := setMembers(tx, &before, after.Members); err != nil {
+		return err
+	}
+	after.Version = before.Version + 1
+	tx.Audit(s.entry(actor, "group.update", before.ID, before, after))
+	return tx.Groups().Put(after)
 }
 
 // setMembers makes devices the static members of g, and sets g.Members to

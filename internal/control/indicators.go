@@ -82,23 +82,27 @@ func (s *Service) CreateIndicator(ctx context.Context, actor Actor, n NewIndicat
 		return indicator.Indicator{}, Change{}, err
 	}
 	change, err := s.change(ctx, func(tx *store.Tx) error {
-		if err := checkGroups(tx, i.Scope.Include, i.Scope.Exclude); err != nil {
-			return err
-		}
-		same, err := tx.Indicators().Named(string(i.Type) + " " + i.Value)
-		if err != nil {
-			return err
-		}
-		for _, other := range same {
-			if slices.Equal(other.Scope.Include, i.Scope.Include) && slices.Equal(other.Scope.Exclude, i.Scope.Exclude) {
-				return fault.New(fault.Conflict, "indicator %s is for %s %q with the same scope already", other.ID, i.Type, i.Value).
-					WithHint("delete it first")
-			}
-		}
 		tx.Audit(s.entry(actor, "indicator.create", i.ID, nil, i))
-		return tx.Indicators().Put(i)
+		return addIndicator(tx, i)
 	})
 	return i, change, err
+}
+
+func addIndicator(tx *store.Tx, i indicator.Indicator) error {
+	if err := checkGroups(tx, i.Scope.Include, i.Scope.Exclude); err != nil {
+		return err
+	}
+	same, err := tx.Indicators().Named(string(i.Type) + " " + i.Value)
+	if err != nil {
+		return err
+	}
+	for _, other := range same {
+		if slices.Equal(other.Scope.Include, i.Scope.Include) && slices.Equal(other.Scope.Exclude, i.Scope.Exclude) {
+			return fault.New(fault.Conflict, "indicator %s is for %s %q with the same scope already", other.ID, i.Type, i.Value).
+				WithHint("delete it first")
+		}
+	}
+	return tx.Indicators().Put(i)
 }
 
 func (s *Service) checkIndicator(actor Actor, n *NewIndicator) (indicator.Indicator, error) {

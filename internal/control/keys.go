@@ -78,21 +78,19 @@ func (s *Service) noteProgram(ctx context.Context, c *Config) error {
 		return fmt.Errorf("describing the program: %w", err)
 	}
 	sum := sha256.Sum256(text)
-	_, err = s.store.Change(ctx, func(tx *store.Tx) error {
-		before, err := tx.Key(keyProgram)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		if bytes.Equal(before, sum[:]) {
-			return nil
-		}
-		if err := tx.SetKey(keyProgram, sum[:]); err != nil {
-			return err
-		}
-		return tx.Republish()
-	})
-	if err != nil {
+	if _, err = s.store.Change(ctx, func(tx *store.Tx) error { return republish(tx, sum[:]) }); err != nil {
 		return fmt.Errorf("noting the catalog in use: %w", err)
 	}
 	return nil
+}
+
+func republish(tx *store.Tx, program []byte) error {
+	before, err := tx.Key(keyProgram)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if bytes.Equal(before, program) {
+		return nil
+	}
+	return errors.Join(tx.SetKey(keyProgram, program), tx.Republish())
 }

@@ -96,11 +96,24 @@ func start(tb testing.TB, c store.Config, clk *clock) *server {
 	return s
 }
 
-// onEachEngine runs a test with stores of each kind.
-func onEachEngine(t *testing.T, test func(*testing.T, store.Config)) {
-	t.Helper()
-	t.Run("sqlite", func(t *testing.T) { test(t, store.Config{Dir: t.TempDir()}) })
-	t.Run("postgres", func(t *testing.T) { test(t, store.Config{URL: postgres.URL(t)}) })
+// engine is a kind of store.
+type engine struct {
+	name string
+	// config returns where a new, empty store is kept.
+	config func(testing.TB) store.Config
+}
+
+func engines() []engine {
+	return []engine{
+		{"sqlite", func(tb testing.TB) store.Config {
+			tb.Helper()
+			return store.Config{Dir: tb.TempDir()}
+		}},
+		{"postgres", func(tb testing.TB) store.Config {
+			tb.Helper()
+			return store.Config{URL: postgres.URL(tb)}
+		}},
+	}
 }
 
 // device is an agent as far as control sees it.
@@ -172,7 +185,7 @@ func (d *device) fetch() int {
 		return 0
 	}
 	var e bundle.Envelope
-	if err := json.Unmarshal(text, &e); err != nil {
+	if err = json.Unmarshal(text, &e); err != nil {
 		d.t.Fatalf("reading an envelope: %v", err)
 	}
 	h, set, err := e.Open(d.key, d.have, d.clock.Now())

@@ -110,18 +110,18 @@ func (s *Service) editPolicy(ctx context.Context, actor Actor, action, ref strin
 	}
 	var after fleet.Policy
 	change, err := s.change(ctx, func(tx *store.Tx) error {
-		before, err := tx.Policies().Get(known.ID)
-		if err != nil {
-			return gone(err, "policy", ref)
+		before, missing := tx.Policies().Get(known.ID)
+		if missing != nil {
+			return gone(missing, "policy", ref)
 		}
-		if err := checkVersion("policy", before.Version, version); err != nil {
-			return err
+		if stale := checkVersion("policy", before.Version, version); stale != nil {
+			return stale
 		}
 		after = before
 		after.Version++
 		after.UpdatedAt = s.now().UTC()
-		if err := edit(tx, &after); err != nil {
-			return err
+		if invalid := edit(tx, &after); invalid != nil {
+			return invalid
 		}
 		tx.Audit(s.entry(actor, action, before.ID, before, after))
 		return tx.Policies().Put(after)

@@ -327,7 +327,7 @@ func (s *Service) follow(ctx context.Context) {
 		s.poll(ctx)
 		return
 	}
-	var poller = make(chan struct{})
+	poller := make(chan struct{})
 	go func() {
 		defer close(poller)
 		s.poll(ctx)

@@ -92,11 +92,8 @@ func (s *Service) CreateToken(ctx context.Context, actor Actor, n NewToken) (Tok
 	t.CreatedBy = actor.Name
 	secret := newSecret()
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
-		if err := checkGroups(tx, t.Groups); err != nil {
-			return err
-		}
 		tx.Audit(s.entry(actor, "token.create", t.ID, nil, t))
-		return tx.CreateToken(t, hash(secret))
+		return errors.Join(checkGroups(tx, t.Groups), tx.CreateToken(t, hash(secret)))
 	})
 	if err != nil {
 		return TokenView{}, "", err

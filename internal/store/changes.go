@@ -66,23 +66,22 @@ func (tx *Tx) Revision() (uint64, error) {
 // one, at most limit documents. complete is false if there were more, or if
 // the changes are no longer known; then everything has to be read.
 func (tx *Tx) ChangesSince(revision uint64, limit int) (touched []Touched, complete bool, err error) {
-	var oldest sql.NullInt64
-	if err := tx.row(`SELECT MIN(revision) FROM changes`).Scan(&oldest); err != nil {
+	var oldest sql.Null[uint64]
+	if err = tx.row(`SELECT MIN(revision) FROM changes`).Scan(&oldest); err != nil {
 		return nil, false, fmt.Errorf("reading the oldest change: %w", err)
 	}
-	if !oldest.Valid || uint64(oldest.Int64) > revision+1 { //nolint:gosec // revisions are not negative
-		current, err := tx.Revision()
+	if !oldest.Valid || oldest.V > revision+1 {
+		var current uint64
+		current, err = tx.Revision()
 		return nil, current == revision, err
 	}
 	err = tx.each(func(rows *sql.Rows) error {
 		var t Touched
-		if err := rows.Scan(&t.Kind, &t.ID); err != nil {
-			return err
-		}
+		unread := rows.Scan(&t.Kind, &t.ID)
 		if t.Kind != "" {
 			touched = append(touched, t)
 		}
-		return nil
+		return unread
 	}, `SELECT DISTINCT kind, id FROM changes WHERE revision > $1 ORDER BY kind, id LIMIT $2`, revision, limit+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("reading the changes since revision %d: %w", revision, err)

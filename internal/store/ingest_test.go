@@ -77,117 +77,135 @@ func events(t *testing.T, s *store.Store, q store.EventQuery) []event.Event {
 }
 
 func TestAnEventIsKeptOnceHoweverOftenItIsSent(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, s *store.Store) {
-		e := newEvent("d1", 2)
-		add(t, s, e, e)
-		add(t, s, e)
-		if diff := cmp.Diff([]event.Event{e}, events(t, s, store.EventQuery{}), cmp.Comparer(sameAddr)); diff != "" {
-			t.Errorf("events (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff(map[string]int{"d1 itunes": 2}, alertCounts(t, s)); diff != "" {
-			t.Errorf("alerts (-want +got):\n%s", diff)
-		}
-	})
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			e := newEvent("d1", 2)
+			add(t, s, e, e)
+			add(t, s, e)
+			if diff := cmp.Diff([]event.Event{e}, events(t, s, store.EventQuery{}), cmp.Comparer(sameAddr)); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]int{"d1 itunes": 2}, alertCounts(t, s)); diff != "" {
+				t.Errorf("alerts (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestARevisionWithAHigherCountReplacesTheEvent(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, s *store.Store) {
-		e := newEvent("d1", 1)
-		later := e
-		later.Count, later.LastSeen = 5, noon.Add(time.Minute)
-		add(t, s, e)
-		add(t, s, later)
-		add(t, s, e) // Late, and of no account.
-		got := events(t, s, store.EventQuery{})
-		if len(got) != 1 || got[0].Count != 5 {
-			t.Fatalf("got events %+v, want one with count 5", got)
-		}
-		if diff := cmp.Diff(map[string]int{"d1 itunes": 5}, alertCounts(t, s)); diff != "" {
-			t.Errorf("alerts (-want +got):\n%s", diff)
-		}
-	})
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			e := newEvent("d1", 1)
+			later := e
+			later.Count, later.LastSeen = 5, noon.Add(time.Minute)
+			add(t, s, e)
+			add(t, s, later)
+			add(t, s, e) // Late, and of no account.
+			got := events(t, s, store.EventQuery{})
+			if len(got) != 1 || got[0].Count != 5 {
+				t.Fatalf("got events %+v, want one with count 5", got)
+			}
+			if diff := cmp.Diff(map[string]int{"d1 itunes": 5}, alertCounts(t, s)); diff != "" {
+				t.Errorf("alerts (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestARevisionThatKnowsTheAppBetterMovesToItsAlert(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, s *store.Store) {
-		guess := newEvent("d1", 1)
-		guess.AppID, guess.AppName = "apple-music", "Apple Music"
-		better := guess
-		better.AppID, better.AppName, better.Count = "itunes", "iTunes", 2
-		add(t, s, guess, newEvent("d1", 3))
-		add(t, s, better)
-		if diff := cmp.Diff(map[string]int{"d1 itunes": 5}, alertCounts(t, s)); diff != "" {
-			t.Errorf("alerts (-want +got):\n%s", diff)
-		}
-	})
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			guess := newEvent("d1", 1)
+			guess.AppID, guess.AppName = "apple-music", "Apple Music"
+			better := guess
+			better.AppID, better.AppName, better.Count = "itunes", "iTunes", 2
+			add(t, s, guess, newEvent("d1", 3))
+			add(t, s, better)
+			if diff := cmp.Diff(map[string]int{"d1 itunes": 5}, alertCounts(t, s)); diff != "" {
+				t.Errorf("alerts (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestTheSameIDOnTwoDevicesIsTwoEvents(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, s *store.Store) {
-		mine := newEvent("d1", 1)
-		theirs := mine
-		theirs.Device, theirs.Count = "d2", 9
-		add(t, s, mine)
-		add(t, s, theirs)
-		if diff := cmp.Diff(map[string]int{"d1 itunes": 1, "d2 itunes": 9}, alertCounts(t, s)); diff != "" {
-			t.Errorf("alerts (-want +got):\n%s", diff)
-		}
-	})
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			mine := newEvent("d1", 1)
+			theirs := mine
+			theirs.Device, theirs.Count = "d2", 9
+			add(t, s, mine)
+			add(t, s, theirs)
+			if diff := cmp.Diff(map[string]int{"d1 itunes": 1, "d2 itunes": 9}, alertCounts(t, s)); diff != "" {
+				t.Errorf("alerts (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestConcurrentReplaysCountOnce(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, s *store.Store) {
-		batch := make([]event.Event, 50)
-		for i := range batch {
-			batch[i] = newEvent(fmt.Sprintf("d%d", i%5), 1)
-		}
-		var senders sync.WaitGroup
-		for range 8 {
-			senders.Go(func() {
-				if err := s.AddEvents(t.Context(), ingests(batch...)); err != nil {
-					t.Errorf("adding events: %v", err)
-				}
-			})
-		}
-		senders.Wait()
-		want := map[string]int{"d0 itunes": 10, "d1 itunes": 10, "d2 itunes": 10, "d3 itunes": 10, "d4 itunes": 10}
-		if diff := cmp.Diff(want, alertCounts(t, s)); diff != "" {
-			t.Errorf("alerts (-want +got):\n%s", diff)
-		}
-	})
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			batch := make([]event.Event, 50)
+			for i := range batch {
+				batch[i] = newEvent(fmt.Sprintf("d%d", i%5), 1)
+			}
+			var senders sync.WaitGroup
+			for range 8 {
+				senders.Go(func() {
+					if err := s.AddEvents(t.Context(), ingests(batch...)); err != nil {
+						t.Errorf("adding events: %v", err)
+					}
+				})
+			}
+			senders.Wait()
+			want := map[string]int{"d0 itunes": 10, "d1 itunes": 10, "d2 itunes": 10, "d3 itunes": 10, "d4 itunes": 10}
+			if diff := cmp.Diff(want, alertCounts(t, s)); diff != "" {
+				t.Errorf("alerts (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func TestQueriesFindTheirEvents(t *testing.T) {
-	onEachEngine(t, func(t *testing.T, s *store.Store) {
-		first, second, third := newEvent("d1", 1), newEvent("d2", 1), newEvent("d1", 1)
-		second.Destination.Host, second.AppID, second.User.Name = "a_b.example.com", "", "bob"
-		third.Action, third.EventID, third.Time = event.ActionAudited, event.IDAudited, noon.Add(time.Hour)
-		add(t, s, first)
-		add(t, s, second)
-		add(t, s, third)
-		for _, test := range []struct {
-			name  string
-			query store.EventQuery
-			want  []event.Event
-		}{
-			{"all, newest first", store.EventQuery{}, []event.Event{third, second, first}},
-			{"all, oldest first", store.EventQuery{Ascending: true}, []event.Event{first, second, third}},
-			{"of a device", store.EventQuery{Device: "d1"}, []event.Event{third, first}},
-			{"of an app", store.EventQuery{App: "itunes", Device: "d1", Action: "blocked"}, []event.Event{first}},
-			{"below a name", store.EventQuery{Host: "Example.COM."}, []event.Event{second}},
-			{"a wildcard is an ordinary character", store.EventQuery{Host: "_b.example.com"}, nil},
-			{"a name is not its siblings", store.EventQuery{Host: "unes.apple.com"}, nil},
-			{"of a user", store.EventQuery{User: "bob"}, []event.Event{second}},
-			{"of a kind", store.EventQuery{EventID: event.IDAudited}, []event.Event{third}},
-			{"since", store.EventQuery{Since: noon.Add(time.Minute)}, []event.Event{third}},
-			{"until", store.EventQuery{Until: noon.Add(time.Minute)}, []event.Event{second, first}},
-		} {
-			got := events(t, s, test.query)
-			if diff := cmp.Diff(test.want, got, cmp.Comparer(sameAddr)); diff != "" {
-				t.Errorf("%s: (-want +got):\n%s", test.name, diff)
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			first, second, third := newEvent("d1", 1), newEvent("d2", 1), newEvent("d1", 1)
+			second.Destination.Host, second.AppID, second.User.Name = "a_b.example.com", "", "bob"
+			third.Action, third.EventID, third.Time = event.ActionAudited, event.IDAudited, noon.Add(time.Hour)
+			add(t, s, first)
+			add(t, s, second)
+			add(t, s, third)
+			for _, test := range []struct {
+				name  string
+				query store.EventQuery
+				want  []event.Event
+			}{
+				{"all, newest first", store.EventQuery{}, []event.Event{third, second, first}},
+				{"all, oldest first", store.EventQuery{Ascending: true}, []event.Event{first, second, third}},
+				{"of a device", store.EventQuery{Device: "d1"}, []event.Event{third, first}},
+				{"of an app", store.EventQuery{App: "itunes", Device: "d1", Action: "blocked"}, []event.Event{first}},
+				{"below a name", store.EventQuery{Host: "Example.COM."}, []event.Event{second}},
+				{"a wildcard is an ordinary character", store.EventQuery{Host: "_b.example.com"}, nil},
+				{"a name is not its siblings", store.EventQuery{Host: "unes.apple.com"}, nil},
+				{"of a user", store.EventQuery{User: "bob"}, []event.Event{second}},
+				{"of a kind", store.EventQuery{EventID: event.IDAudited}, []event.Event{third}},
+				{"since", store.EventQuery{Since: noon.Add(time.Minute)}, []event.Event{third}},
+				{"until", store.EventQuery{Until: noon.Add(time.Minute)}, []event.Event{second, first}},
+			} {
+				got := events(t, s, test.query)
+				if diff := cmp.Diff(test.want, got, cmp.Comparer(sameAddr)); diff != "" {
+					t.Errorf("%s: (-want +got):\n%s", test.name, diff)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // BenchmarkIngest measures events made durable, as a fleet sends them:

@@ -35,14 +35,6 @@ func engines() []engine {
 	}
 }
 
-// onEachEngine runs a test on a new store of each kind.
-func onEachEngine(t *testing.T, test func(*testing.T, *store.Store)) {
-	t.Helper()
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) { test(t, open(t, e.config(t))) })
-	}
-}
-
 func open(tb testing.TB, c store.Config) *store.Store {
 	tb.Helper()
 	c.Logger = slog.New(slog.DiscardHandler)

@@ -25,9 +25,9 @@ func (s *Store) migrate(ctx context.Context, logger *slog.Logger) error {
 	dialect := goose.DialectSQLite3
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithSlog(logger)}
 	if s.postgres {
-		locker, err := lock.NewPostgresSessionLocker()
-		if err != nil {
-			return fmt.Errorf("making the lock for migrations: %w", err)
+		locker, unmade := lock.NewPostgresSessionLocker()
+		if unmade != nil {
+			return fmt.Errorf("making the lock for migrations: %w", unmade)
 		}
 		dialect = goose.DialectPostgres
 		options = append(options, goose.WithSessionLocker(locker))

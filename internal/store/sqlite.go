@@ -37,11 +37,11 @@ func openSQLite(_ context.Context, c Config) (*Store, error) {
 
 func openSQLiteFile(path string) (*Store, error) {
 	// SQLite gives its other files the mode of this one.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the administrator's
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("making the database: %w", err)
 	}
-	if err := errors.Join(f.Chmod(0o600), f.Close()); err != nil {
+	if err = errors.Join(f.Chmod(0o600), f.Close()); err != nil {
 		return nil, fmt.Errorf("making the database: %w", err)
 	}
 	write, err := sql.Open("sqlite", sqliteDSN(path, "immediate", "synchronous(FULL)"))

@@ -158,7 +158,7 @@ func (a *Authority) SignServer(hosts []string, now time.Time) (tls.Certificate, 
 	template.KeyUsage = x509.KeyUsageDigitalSignature
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	for _, h := range hosts {
-		if ip, err := netip.ParseAddr(h); err == nil {
+		if ip, noIP := netip.ParseAddr(h); noIP == nil {
 			template.IPAddresses = append(template.IPAddresses, ip.Unmap().AsSlice())
 		} else {
 			template.DNSNames = append(template.DNSNames, h)

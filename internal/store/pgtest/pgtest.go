@@ -111,7 +111,7 @@ func (s *Server) start() error {
 	}
 	// Not below the test's directory, whose path may be too long for a
 	// socket.
-	if s.dir, err = os.MkdirTemp("", "idt-pg-"); err != nil { //nolint:usetesting // see above
+	if s.dir, err = os.MkdirTemp("", "idt-pg-"); err != nil {
 		return err
 	}
 	if err := own(s.dir); err != nil {
@@ -119,7 +119,7 @@ func (s *Server) start() error {
 	}
 	s.stop = func() error { return os.RemoveAll(s.dir) }
 	data := filepath.Join(s.dir, "data")
-	command := exec.Command(initdb, "--pgdata", data, "--username", superuser, "--auth", "trust", //nolint:gosec,noctx // a program of PostgreSQL; it is short
+	command := exec.Command(initdb, "--pgdata", data, "--username", superuser, "--auth", "trust", //nolint:noctx // a program of PostgreSQL; it is short
 		"--encoding", "UTF8", "--no-locale", "--no-sync")
 	command.Dir = s.dir
 	if err := unprivileged(command); err != nil {
@@ -132,7 +132,7 @@ func (s *Server) start() error {
 }
 
 func (s *Server) run(postgres, data string) error {
-	command := exec.Command("sh", "-c", stopScript, "sh", postgres, "-D", data, "-k", s.dir, "-c", "listen_addresses=") //nolint:gosec,noctx // it ends with its standard input
+	command := exec.Command("sh", "-c", stopScript, "sh", postgres, "-D", data, "-k", s.dir, "-c", "listen_addresses=") //nolint:noctx // it ends with its standard input
 	command.Dir = s.dir
 	if err := unprivileged(command); err != nil {
 		return err
