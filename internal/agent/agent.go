@@ -82,8 +82,8 @@ type Platform struct {
 type Config struct {
 	Dir      state.Dir
 	Platform Platform
-	// Version is this program's.
-	Version string
+	// Facts are what this machine says of itself.
+	Facts bundle.Facts
 	// Ready is called when the rules of the last good bundle are in force;
 	// nil for nobody to tell.
 	Ready func()
@@ -185,7 +185,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 
 	have := a.enforceLastGood(ctx)
 	a.uplink = uplink.New(uplink.Config{
-		Dir: a.cfg.Dir, Identity: a.id, Have: have, Apply: a.enforcer.Apply, Refused: a.bundleRefused,
+		Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Refused: a.bundleRefused,
 		Spool: a.journal.Spool(), Health: a.health, Log: a.cfg.Log,
 	})
 	control, err := a.listen()

@@ -228,7 +228,7 @@ func (s *site) run() *running {
 	r := &running{Client: NewClient(s.dir), lab: l, stop: stop, ended: make(chan error, 1)}
 	go func() {
 		r.ended <- Run(ctx, Config{
-			Dir: s.dir, Platform: l.platform(), Version: "test", Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
+			Dir: s.dir, Platform: l.platform(), Facts: bundle.Facts{AgentVersion: "test"}, Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
 		})
 	}()
 	s.t.Cleanup(r.end)

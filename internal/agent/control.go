@@ -158,7 +158,7 @@ func problemOf(err error) problem {
 func (c *control) status(w http.ResponseWriter, _ *http.Request) {
 	a := c.a
 	s := Status{
-		Schema: 1, AgentVersion: a.cfg.Version, StartedAt: a.started, DeviceID: a.id.DeviceID, Server: a.id.ServerURL,
+		Schema: 1, AgentVersion: a.cfg.Facts.AgentVersion, StartedAt: a.started, DeviceID: a.id.DeviceID, Server: a.id.ServerURL,
 		Mode: a.enforcer.mode(), Enforcing: a.enforcer.enforcing(), Uplink: a.uplink.Status(),
 		Inspector: a.enforcer.cfg.Inspector.Stats(), Spool: a.journal.Spool().Stats(), Health: a.health.Items(),
 	}

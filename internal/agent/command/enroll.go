@@ -115,7 +115,7 @@ refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 				}
 			}()
 			return agent.Run(cmd.Context(), agent.Config{
-				Dir: dir, Platform: platform, Version: Version(), Log: log,
+				Dir: dir, Platform: platform, Facts: facts(), Log: log,
 				Ready: func() {
 					// Without a service manager there is nobody to tell.
 					if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {

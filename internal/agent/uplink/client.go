@@ -19,6 +19,7 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
+	"interdict/internal/problem"
 )
 
 // The bounds of one exchange with the server.
@@ -81,7 +82,7 @@ func (c *client) open(ctx context.Context, method, path string, body []byte, hea
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		defer func() { _ = resp.Body.Close() }()
-		return nil, problem(resp)
+		return nil, problem.Read(resp)
 	}
 	return resp, nil
 }
@@ -205,44 +206,4 @@ func rootCause(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-// problem makes a fault of an answer that is not 2xx. The body is a problem
-// document; of one that is not only the status counts.
-func problem(resp *http.Response) error {
-	var doc struct {
-		Title  string `json:"title"`
-		Detail string `json:"detail"`
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil || json.Unmarshal(b, &doc) != nil {
-		doc.Detail = ""
-	}
-	text := doc.Detail
-	if text == "" {
-		text = doc.Title
-	}
-	if text == "" {
-		text = http.StatusText(resp.StatusCode)
-	}
-	return fault.New(codeOf(resp.StatusCode), "the server answers %d: %s", resp.StatusCode, text)
-}
-
-func codeOf(status int) fault.Code {
-	switch {
-	case status == http.StatusUnauthorized:
-		return fault.Unauthorized
-	case status == http.StatusForbidden:
-		return fault.Forbidden
-	case status == http.StatusNotFound:
-		return fault.NotFound
-	case status == http.StatusConflict:
-		return fault.Conflict
-	case status == http.StatusTooManyRequests:
-		return fault.TooMany
-	case status >= http.StatusInternalServerError:
-		return fault.Unavailable
-	default:
-		return fault.Invalid
-	}
 }

@@ -275,6 +275,10 @@ func (s *testServer) stream(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 2 {
 		s.t.Errorf("the stream runs over HTTP/%d, want HTTP/2", r.ProtoMajor)
 	}
+	var facts bundle.Facts
+	if err := json.Unmarshal([]byte(r.Header.Get(bundle.HeaderFacts)), &facts); err != nil || facts.AgentVersion != "test" {
+		s.t.Errorf("the agent says of itself %+v (%v)", facts, err)
+	}
 	messages := make(chan bundle.Message, 8)
 	s.mu.Lock()
 	s.streams = append(s.streams, messages)
@@ -476,7 +480,7 @@ func startAgentWith(t *testing.T, s *testServer, dir state.Dir, have state.Bundl
 	}
 	a := &testAgent{dir: dir, id: id, health: &health.Set{}, spool: newMemorySpool(), ended: make(chan struct{})}
 	a.Uplink = New(Config{
-		Dir: dir, Identity: id, Have: have, Spool: a.spool, Health: a.health, Log: slog.New(slog.DiscardHandler), Dial: s.dial,
+		Dir: dir, Identity: id, Facts: bundle.Facts{AgentVersion: "test"}, Have: have, Spool: a.spool, Health: a.health, Log: slog.New(slog.DiscardHandler), Dial: s.dial,
 		Apply: func(_ context.Context, b state.Bundle) (fleet.Mode, error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()

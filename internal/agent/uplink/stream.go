@@ -80,7 +80,12 @@ func (u *Uplink) disconnected(ctx context.Context, err error) {
 func (u *Uplink) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	resp, err := u.client.open(ctx, http.MethodGet, bundle.PathStream, nil, nil)
+	facts, err := json.Marshal(u.cfg.Facts)
+	if err != nil {
+		return fmt.Errorf("writing this machine's facts: %w", err)
+	}
+	header := http.Header{bundle.HeaderFacts: {string(facts)}}
+	resp, err := u.client.open(ctx, http.MethodGet, bundle.PathStream, nil, header)
 	if err != nil {
 		return err
 	}

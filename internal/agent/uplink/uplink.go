@@ -33,6 +33,8 @@ type Spool interface {
 type Config struct {
 	Dir      state.Dir
 	Identity state.Identity
+	// Facts are told to the server with each stream.
+	Facts bundle.Facts
 	// Have is the bundle in force at the start; the zero value for none.
 	Have state.Bundle
 	// Apply puts a verified bundle into force and returns the network
