@@ -45,18 +45,6 @@ func withPayload(packet, payload []byte) []byte {
 	return out
 }
 
-func checksum(sum uint32, parts ...[]byte) uint16 {
-	for _, p := range parts {
-		for i, b := range p {
-			sum += uint32(b) << (8 * (1 - i%2))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
-}
-
 func TestAnswersOfNameServersArriveReplaced(t *testing.T) {
 	if !netnstest.Isolated(t) {
 		return

@@ -29,6 +29,20 @@ func fillTCP(p []byte, at int) []byte {
 	return p
 }
 
+// checksum is the checksum of the internet protocols (RFC 1071); zero if one
+// that is right is among parts.
+func checksum(sum uint32, parts ...[]byte) uint16 {
+	for _, p := range parts {
+		for i, b := range p {
+			sum += uint32(b) << (8 * (1 - i%2))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
+}
+
 func TestResetForAnswersInTheClientsName(t *testing.T) {
 	for name, test := range map[string]struct {
 		packet []byte
