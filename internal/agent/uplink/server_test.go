@@ -29,7 +29,9 @@ import (
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
+	"interdict/internal/fault"
 	"interdict/internal/fleet"
+	"interdict/internal/problem"
 )
 
 const (
@@ -238,8 +240,7 @@ func (s *testServer) device(next http.HandlerFunc) http.HandlerFunc {
 func (s *testServer) enroll(w http.ResponseWriter, r *http.Request) {
 	var req bundle.EnrollRequest
 	if err := json.NewDecoder(r.Body).Decode(&req); err != nil || req.Secret != testSecret {
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = io.WriteString(w, `{"detail":"the token is not valid"}`)
+		problem.New(fault.New(fault.Forbidden, "the token is not valid"), "r-1").Write(w)
 		return
 	}
 	s.mu.Lock()
