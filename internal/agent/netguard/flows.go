@@ -29,13 +29,16 @@ type flowTable struct {
 	undecided map[Flow]*undecided
 	// live are connections that were let through, and as what.
 	live map[Flow]verdict.Subject
+	// refused are UDP flows that were refused, and when.
+	refused map[Flow]time.Time
 	// dns are connections to name servers.
 	dns map[Flow]*dnsStream
 }
 
 func newFlowTable() *flowTable {
 	return &flowTable{
-		undecided: make(map[Flow]*undecided), live: make(map[Flow]verdict.Subject), dns: make(map[Flow]*dnsStream),
+		undecided: make(map[Flow]*undecided), live: make(map[Flow]verdict.Subject),
+		refused: make(map[Flow]time.Time), dns: make(map[Flow]*dnsStream),
 	}
 }
 
@@ -84,11 +87,44 @@ func (t *flowTable) accept(f Flow, s verdict.Subject) {
 		dropOne(t.live)
 	}
 	t.live[f] = s
+	delete(t.refused, f)
+}
+
+// refuse remembers that a connection was refused.
+func (t *flowTable) refuse(f Flow, now time.Time) {
+	delete(t.live, f)
+	if f.Protocol == sniff.ProtocolTCP {
+		return
+	}
+	if len(t.refused) >= maxUndecided {
+		dropOne(t.refused)
+	}
+	t.refused[f] = now
+}
+
+// decidedBefore returns what was decided about a QUIC connection whose newest
+// datagram names nothing.
+//
+// The connection mark does not always keep such datagrams from us: two that
+// wait at once, as the parts of a long ClientHello do, have an entry each in
+// the connection table, and only the first one's entry stays. What the client
+// sends next goes to the connection id that the server chose, under keys that
+// cannot be made from it.
+func (t *flowTable) decidedBefore(f Flow, finding sniff.Finding, now time.Time) (Decision, bool) {
+	if f.Protocol == sniff.ProtocolTCP || finding.State != sniff.Nameless {
+		return Pass, false
+	}
+	if at, ok := t.refused[f]; ok && now.Sub(at) <= undecidedFor {
+		return Refuse, true
+	}
+	_, ok := t.live[f]
+	return Accept, ok
 }
 
 func (t *flowTable) forget(f Flow) {
 	delete(t.undecided, f)
 	delete(t.live, f)
+	delete(t.refused, f)
 	delete(t.dns, f)
 }
 

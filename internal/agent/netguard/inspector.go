@@ -126,6 +126,7 @@ func (in *Inspector) SetRuleset(rs *verdict.Ruleset) []Observation {
 			continue
 		}
 		in.flows.forget(f)
+		in.flows.refuse(f, now)
 		in.refused.Add(1)
 		cut = append(cut, Observation{
 			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
@@ -229,6 +230,9 @@ func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []l
 	}
 	now := in.cfg.Now()
 	finding := in.flows.read(f, pkt, now)
+	if d, ok := in.flows.decidedBefore(f, finding, now); ok {
+		return decided(d), nil, verdict.Subject{}
+	}
 	switch {
 	case finding.State == sniff.Undecided:
 		return decided(Pass), nil, verdict.Subject{}
@@ -263,6 +267,7 @@ func (in *Inspector) decide(p Packet, f Flow, s verdict.Subject) outcome {
 	o := decided(Accept)
 	if d.Refuses() {
 		o = decided(Refuse)
+		in.flows.refuse(f, now)
 	} else {
 		in.flows.accept(f, s)
 	}
