@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,13 +172,8 @@ func TestAServerEndsWhenItIsTerminated(t *testing.T) {
 	if err := server.Wait(); err != nil {
 		t.Errorf("got %v, want exit code 0", err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address(t, dir)+"/healthz", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if resp, err := http.DefaultTransport.RoundTrip(req); err == nil {
-		resp.Body.Close()
-		t.Error("somebody still answers")
+	if _, _, code := run(t, dir, "--server", address(t, dir), "--token", "x", "app", "list"); code != 3 {
+		t.Errorf("got exit code %d of a command afterwards, want 3 for a server that does not answer", code)
 	}
 }
 

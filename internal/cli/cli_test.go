@@ -130,7 +130,8 @@ func TestReadIndicators(t *testing.T) {
 	}{
 		{
 			"columns in any order, some missing", "\ufeffvalue,type,action\nexample.com,domain,block\n",
-			[]newIndicator{{Type: "domain", Value: "example.com", Action: "block", Alert: true}}, "",
+			[]newIndicator{{Type: "domain", Value: "example.com", Action: "block", Alert: true}},
+			"",
 		},
 		{
 			"every column", "type,value,action,severity,expires,include_groups,exclude_groups,alert,description\n" +
@@ -142,7 +143,8 @@ func TestReadIndicators(t *testing.T) {
 				}
 				n.Scope.Include, n.Scope.Exclude = []string{"a", "b"}, []string{"c"}
 				return n
-			}()}, "",
+			}()},
+			"",
 		},
 		{"an empty file", "", nil, "the file has no line with the names of the columns"},
 		{"an unknown column", "type,wert\n", nil, `column 2 is called "wert"`},

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -109,9 +110,7 @@ func edit[T any](ctx context.Context, c *client, method, path string, change fun
 // limit is 0.
 func (c *client) list(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
 	q := url.Values{}
-	for k, v := range query {
-		q[k] = v
-	}
+	maps.Copy(q, query)
 	var items []json.RawMessage
 	for {
 		size := pageSize
@@ -236,8 +235,7 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 		return fault.New(fault.Unreachable, "the certificate of the server is not for %s", c.base.Hostname()).Because(err).
 			WithHint("start the server with --host %s", c.base.Hostname())
 	}
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	return fault.New(fault.Unreachable, "the server at %s does not answer: %v", c.base.Host, err).Because(err).

@@ -95,12 +95,22 @@ func parseSpan(s string) (time.Duration, bool) {
 	return d, err == nil && d >= 0
 }
 
+// direction says on which side of now a span of time lies.
+type direction int
+
+const (
+	ahead direction = iota
+	ago
+)
+
 // parseMoment reads a point in time: RFC 3339, a date (its first instant in
-// UTC), or a span of time, which direction places after (+1) or before (-1)
-// now.
-func parseMoment(name, s string, now time.Time, direction time.Duration) (time.Time, error) {
+// UTC), or a span of time from now in a direction.
+func parseMoment(name, s string, now time.Time, dir direction) (time.Time, error) {
 	if d, ok := parseSpan(s); ok {
-		return now.Add(direction * d).UTC(), nil
+		if dir == ago {
+			d = -d
+		}
+		return now.Add(d).UTC(), nil
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if t, err := time.Parse(layout, s); err == nil {

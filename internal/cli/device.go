@@ -87,51 +87,59 @@ func newDeviceShowCmd(s *session) *cobra.Command {
 	}
 }
 
+// deviceEdit says how a device is to be changed.
+type deviceEdit struct {
+	name string
+	// set and drop are labels.
+	set  map[string]string
+	drop []string
+}
+
+// body returns what is sent to change the device d.
+func (e *deviceEdit) body(d *deviceView) any {
+	body := map[string]any{}
+	if e.name != "" {
+		body["name"] = e.name
+	}
+	if len(e.set)+len(e.drop) > 0 {
+		labels := map[string]string{}
+		maps.Copy(labels, d.Labels)
+		for _, k := range e.drop {
+			delete(labels, k)
+		}
+		maps.Copy(labels, e.set)
+		body["labels"] = labels
+	}
+	return body
+}
+
 func newDeviceSetCmd(s *session) *cobra.Command {
-	var name string
-	var labels, drop []string
+	var e deviceEdit
+	var labels []string
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:     "set NAME",
 		Short:   "Change a device's name or labels",
 		Example: "  interdict device set alice-pc --label site=berlin --remove-label pilot",
 		Args:    exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			add, err := parseLabels("label", labels)
-			if err != nil {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if e.set, err = parseLabels("label", labels); err != nil {
 				return err
 			}
 			c, err := s.client()
 			if err != nil {
 				return err
 			}
-			raw, err := edit(cmd.Context(), c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), func(d *deviceView) any {
-				body := map[string]any{}
-				if name != "" {
-					body["name"] = name
-				}
-				if len(add)+len(drop) > 0 {
-					all := maps.Clone(d.Labels)
-					if all == nil {
-						all = map[string]string{}
-					}
-					for _, k := range drop {
-						delete(all, k)
-					}
-					maps.Copy(all, add)
-					body["labels"] = all
-				}
-				return body
-			})
+			raw, err := edit(cmd.Context(), c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), e.body)
 			if err != nil {
 				return err
 			}
 			return s.changed(cmd.Context(), c, wait, raw, "changed device %s", args[0])
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
+	cmd.Flags().StringVar(&e.name, "name", "", "a new `name`")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "set a label, `KEY=VALUE`; may be repeated")
-	cmd.Flags().StringArrayVar(&drop, "remove-label", nil, "take the label with this `key` away; may be repeated")
+	cmd.Flags().StringArrayVar(&e.drop, "remove-label", nil, "take the label with this `key` away; may be repeated")
 	wait.add(cmd)
 	return cmd
 }

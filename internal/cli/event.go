@@ -128,26 +128,15 @@ func (s *session) tail(ctx context.Context, c *client, q url.Values) error {
 	defer tick.Stop()
 	q.Set("after", "now")
 	for {
-		raw, err := c.get(ctx, "/events", q)
+		n, err := s.tailOnce(ctx, c, q)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // an interrupt is how a tail ends
+			// An interrupt is how a tail ends.
+			return nil
 		}
 		if err != nil {
 			return err
 		}
-		p, err := decode[page](raw)
-		if err != nil {
-			return err
-		}
-		for _, item := range p.Items {
-			if err := s.printEvent(item); err != nil {
-				return err
-			}
-		}
-		if p.Next != "" {
-			q.Set("after", p.Next)
-		}
-		if len(p.Items) > 0 {
+		if n > 0 {
 			continue
 		}
 		select {
@@ -156,6 +145,28 @@ func (s *session) tail(ctx context.Context, c *client, q url.Values) error {
 			return nil
 		}
 	}
+}
+
+// tailOnce prints what arrived after the cursor in q, moves the cursor, and
+// returns how much it was.
+func (s *session) tailOnce(ctx context.Context, c *client, q url.Values) (int, error) {
+	raw, err := c.get(ctx, "/events", q)
+	if err != nil {
+		return 0, err
+	}
+	p, err := decode[page](raw)
+	if err != nil {
+		return 0, err
+	}
+	for _, item := range p.Items {
+		if err := s.printEvent(item); err != nil {
+			return 0, err
+		}
+	}
+	if p.Next != "" {
+		q.Set("after", p.Next)
+	}
+	return len(p.Items), nil
 }
 
 // printEvent prints one event as one line.

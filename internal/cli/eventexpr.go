@@ -48,7 +48,7 @@ func parseEventExpr(expr string, now time.Time) (url.Values, error) {
 			return nil, termFault("the term %q is there twice", key)
 		}
 		if name == "since" || name == "until" {
-			t, err := parseMoment(name, value, now, -1)
+			t, err := parseMoment(name, value, now, ago)
 			if err != nil {
 				return nil, err
 			}

@@ -124,10 +124,50 @@ func newGroupCreateCmd(s *session) *cobra.Command {
 	return cmd
 }
 
+// groupEdit says how a group is to be changed.
+type groupEdit struct {
+	name string
+	add  []string
+	drop []fleet.DeviceID
+	// description and match are nil where they are to stay.
+	description *string
+	match       *map[string]string
+}
+
+// body returns what is sent to change the group g.
+func (e *groupEdit) body(g *groupView) any {
+	b := groupBody{Name: first(e.name, g.Name), Description: g.Description, Match: g.Match, Members: e.add}
+	if e.description != nil {
+		b.Description = *e.description
+	}
+	if e.match != nil {
+		b.Match = *e.match
+	}
+	for _, id := range g.Members {
+		if !slices.Contains(e.drop, id) {
+			b.Members = append(b.Members, string(id))
+		}
+	}
+	return b
+}
+
+// read takes the flags that were typed into the edit.
+func (e *groupEdit) read(cmd *cobra.Command, flags *groupFlags) error {
+	if cmd.Flags().Changed("description") {
+		e.description = &flags.description
+	}
+	if !cmd.Flags().Changed("match") {
+		return nil
+	}
+	match, err := parseLabels("match", slices.DeleteFunc(slices.Clone(flags.match), func(m string) bool { return m == "" }))
+	e.match = &match
+	return err
+}
+
 func newGroupSetCmd(s *session) *cobra.Command {
 	var flags groupFlags
-	var name string
-	var add, drop []string
+	var e groupEdit
+	var drop []string
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change a device group",
@@ -137,41 +177,25 @@ rule; --match "" takes it away.`,
   interdict group set laptops --match kind=laptop --match site=berlin`,
 		Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			match, err := parseLabels("match", slices.DeleteFunc(slices.Clone(flags.match), func(m string) bool { return m == "" }))
-			if err != nil {
+			if err := e.read(cmd, &flags); err != nil {
 				return err
 			}
 			c, err := s.client()
 			if err != nil {
 				return err
 			}
-			drop, err := deviceIDs(cmd, c, drop)
-			if err != nil {
+			if e.drop, err = deviceIDs(cmd, c, drop); err != nil {
 				return err
 			}
-			raw, err := edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), func(g *groupView) any {
-				b := groupBody{Name: first(name, g.Name), Description: g.Description, Match: g.Match, Members: add}
-				if cmd.Flags().Changed("description") {
-					b.Description = flags.description
-				}
-				if cmd.Flags().Changed("match") {
-					b.Match = match
-				}
-				for _, id := range g.Members {
-					if !slices.Contains(drop, id) {
-						b.Members = append(b.Members, string(id))
-					}
-				}
-				return b
-			})
+			raw, err := edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), e.body)
 			if err != nil {
 				return err
 			}
 			return s.changed(cmd.Context(), c, flags.wait, raw, "changed group %s", args[0])
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
-	cmd.Flags().StringSliceVar(&add, "add-device", nil, "make this `device` a static member; may be repeated")
+	cmd.Flags().StringVar(&e.name, "name", "", "a new `name`")
+	cmd.Flags().StringSliceVar(&e.add, "add-device", nil, "make this `device` a static member; may be repeated")
 	cmd.Flags().StringSliceVar(&drop, "remove-device", nil, "this `device` ceases to be a static member; may be repeated")
 	flags.add(cmd)
 	return cmd

@@ -115,7 +115,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 			}
 			n.Type, n.Value, n.Alert = args[0], args[1], !noAlert
 			if expires != "" {
-				t, err := parseMoment("--expires", expires, time.Now(), 1)
+				t, err := parseMoment("--expires", expires, time.Now(), ahead)
 				if err != nil {
 					return err
 				}
@@ -259,7 +259,7 @@ func (s *session) open(name string) (io.ReadCloser, error) {
 	if name == "-" {
 		return io.NopCloser(s.Stdin), nil
 	}
-	f, err := os.Open(name) //nolint:gosec // the user names the file
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the indicators: %w", err)
 	}
@@ -328,7 +328,7 @@ func readIndicator(head, row []string, now time.Time) (newIndicator, error) {
 			}
 			n.Alert = b
 		case "expires":
-			t, err := parseMoment("expires", v, now, 1)
+			t, err := parseMoment("expires", v, now, ahead)
 			if err != nil {
 				return n, err
 			}

@@ -51,7 +51,7 @@ token that the server wrote; for another token give --fingerprint or --ca.`,
 			if err != nil {
 				return err
 			}
-			if _, err := c.get(cmd.Context(), "/features", nil); err != nil {
+			if _, err = c.get(cmd.Context(), "/features", nil); err != nil {
 				return err
 			}
 			name, err := s.writeLogin(l)
@@ -78,17 +78,8 @@ func (s *session) gatherLogin(dataDir, fingerprint string) (login, error) {
 	if b, err := hex.DecodeString(fingerprint); err != nil || fingerprint != "" && len(b) != 32 {
 		return login{}, fault.New(fault.Invalid, "the fingerprint is not a SHA-256 in hexadecimal")
 	}
-	if dataDir != "" {
-		token, err := readDataFile(dataDir, fileAdminToken)
-		if err != nil {
-			return login{}, err
-		}
-		l.Token = token
-		if l.Server == "" {
-			if l.Server, err = readDataFile(dataDir, fileURL); err != nil {
-				return login{}, err
-			}
-		}
+	if err := l.readDataDir(dataDir); err != nil {
+		return login{}, err
 	}
 	if l.Server == "" {
 		return login{}, fault.New(fault.Invalid, "which server?").
@@ -104,14 +95,25 @@ func (s *session) gatherLogin(dataDir, fingerprint string) (login, error) {
 			WithHint("give --token, set INTERDICT_TOKEN, or write it to standard input")
 	}
 	l.CAFingerprint = first(l.CAFingerprint, tokenPin(l.Token))
-	if l.CAFingerprint == "" {
-		pin, err := s.fileFingerprint()
-		if err != nil {
-			return login{}, err
-		}
-		l.CAFingerprint = pin
+	if l.CAFingerprint != "" {
+		return l, nil
 	}
-	return l, nil
+	var err error
+	l.CAFingerprint, err = s.fileFingerprint()
+	return l, err
+}
+
+// readDataDir takes the token from a server's data directory, and the address
+// unless another was given. An empty dir does nothing.
+func (l *login) readDataDir(dir string) (err error) {
+	if dir == "" {
+		return nil
+	}
+	if l.Token, err = readDataFile(dir, fileAdminToken); err != nil || l.Server != "" {
+		return err
+	}
+	l.Server, err = readDataFile(dir, fileURL)
+	return err
 }
 
 // fileFingerprint returns the fingerprint of the authority in --ca.
@@ -120,7 +122,7 @@ func (s *session) fileFingerprint() (string, error) {
 	if name == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(name) //nolint:gosec // the user names the file
+	b, err := os.ReadFile(name)
 	if err != nil {
 		return "", fmt.Errorf("reading the certificate authority: %w", err)
 	}
@@ -135,7 +137,7 @@ func (s *session) fileFingerprint() (string, error) {
 }
 
 func readDataFile(dir, name string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, name)) //nolint:gosec // the user names the directory
+	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return "", fault.New(fault.NotFound, "reading the server's data directory: %v", err).Because(err).
 			WithHint("the server writes it at its first start; its owner (often root) may read it")

@@ -138,7 +138,7 @@ func printJSON(out io.Writer, v any) error {
 		return fmt.Errorf("writing JSON: %w", err)
 	}
 	var b bytes.Buffer
-	if err := json.Indent(&b, raw, "", "  "); err != nil {
+	if err = json.Indent(&b, raw, "", "  "); err != nil {
 		return fmt.Errorf("writing JSON: %w", err)
 	}
 	b.WriteByte('\n')

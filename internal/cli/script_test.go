@@ -30,9 +30,10 @@ func TestMain(m *testing.M) {
 // interdict is the program as its main is, without the server.
 func interdict() {
 	dir, _ := os.UserConfigDir()
-	os.Exit(cli.Run(context.Background(), cli.Env{
+	code := cli.Run(context.Background(), cli.Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, ConfigDir: dir,
-	}, os.Args[1:]))
+	}, os.Args[1:])
+	os.Exit(code) //nolint:revive // deep-exit: it stands in for a main
 }
 
 // TestScripts plays sessions at a prompt, each with a server of its own. The
@@ -67,7 +68,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-func exits(ts *testscript.TestScript, neg bool, args []string) {
+func exits(ts *testscript.TestScript, neg bool, args []string) { //nolint:revive // flag-parameter: testscript wants it
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND...")
 	}
@@ -101,7 +102,7 @@ type running struct {
 	changed chan struct{}
 }
 
-func agentCmd(ts *testscript.TestScript, neg bool, args []string) {
+func agentCmd(ts *testscript.TestScript, neg bool, args []string) { //nolint:revive // flag-parameter: testscript wants it
 	fleet, ok := ts.Value(agentsKey{}).(*agents)
 	if !ok || neg || len(args) < 2 {
 		ts.Fatalf("usage: agent start|stop|mode|blocked NAME ...")

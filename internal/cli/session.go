@@ -75,7 +75,7 @@ func (s *session) roots() (*x509.CertPool, error) {
 	if name == "" {
 		return nil, nil //nolint:nilnil // no pool is the value for the system's
 	}
-	pem, err := os.ReadFile(name) //nolint:gosec // the user names the file
+	pem, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate authority: %w", err)
 	}
@@ -99,7 +99,7 @@ func (s *session) readLogin() (login, error) {
 	if err != nil {
 		return login{}, nil //nolint:nilerr // then nothing can be remembered
 	}
-	b, err := os.ReadFile(name) //nolint:gosec // below the user's own directory
+	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return login{}, nil
 	}

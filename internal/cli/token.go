@@ -2,6 +2,7 @@ package cli
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
@@ -32,10 +33,37 @@ type tokenView struct {
 	Token string `json:"token"`
 }
 
+// newToken is the body of a request for an enrolment token.
+type newToken struct {
+	Name      string            `json:"name"`
+	ExpiresAt time.Time         `json:"expires_at"`
+	Uses      int               `json:"uses"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Groups    []string          `json:"groups,omitempty"`
+}
+
+// read takes in the flags that need reading, and makes up a name if there is
+// none.
+func (n *newToken) read(cmd *cobra.Command, expires string, labels []string) (err error) {
+	if n.Uses < 1 {
+		return usageFault(cmd, "--uses must be at least 1")
+	}
+	if n.Labels, err = parseLabels("label", labels); err != nil {
+		return err
+	}
+	if n.ExpiresAt, err = parseMoment("--expires", expires, time.Now(), ahead); err != nil {
+		return err
+	}
+	if n.Name == "" {
+		n.Name = fmt.Sprintf("token-%s-%s", time.Now().UTC().Format("20060102"), strings.ToLower(rand.Text()[:6]))
+	}
+	return nil
+}
+
 func newTokenCreateCmd(s *session) *cobra.Command {
-	var name, expires string
-	var uses int
-	var labels, groups []string
+	var n newToken
+	var expires string
+	var labels []string
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Make an enrolment token and print it, this once",
@@ -45,56 +73,42 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 		Example: `  interdict token create --expires 24h --uses 50 --group laptops --label site=berlin`,
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := parseLabels("label", labels)
-			if err != nil {
+			if err := n.read(cmd, expires, labels); err != nil {
 				return err
-			}
-			at, err := parseMoment("--expires", expires, time.Now(), 1)
-			if err != nil {
-				return err
-			}
-			if uses < 1 {
-				return usageFault(cmd, "--uses must be at least 1")
-			}
-			if name == "" {
-				name = fmt.Sprintf("token-%s-%s", time.Now().UTC().Format("20060102"), strings.ToLower(rand.Text()[:6]))
 			}
 			c, err := s.client()
 			if err != nil {
 				return err
 			}
-			raw, err := c.post(cmd.Context(), "/tokens", map[string]any{
-				"name": name, "expires_at": at, "uses": uses, "labels": nonNil(l), "groups": append([]string{}, groups...),
-			})
+			raw, err := c.post(cmd.Context(), "/tokens", n)
 			if err != nil {
 				return err
 			}
-			if s.format == formatJSON {
-				return printJSON(s.Stdout, raw)
-			}
-			t, err := decode[tokenView](raw)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(s.Stderr, "token %s, for %d machines until %s\n", printable(t.Name), t.Uses, formatTime(t.ExpiresAt))
-			_, err = fmt.Fprintln(s.Stdout, t.Token)
-			return err
+			return s.printToken(raw)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&name, "name", "", "a `name` to find it by; one is made up if missing")
+	f.StringVar(&n.Name, "name", "", "a `name` to find it by; one is made up if missing")
 	f.StringVar(&expires, "expires", "24h", "until when machines can enrol: a `time` such as 24h, 7d or 2026-12-31")
-	f.IntVar(&uses, "uses", 1, "how many machines can enrol: a `number`")
+	f.IntVar(&n.Uses, "uses", 1, "how many machines can enrol: a `number`")
 	f.StringArrayVar(&labels, "label", nil, "give the devices this label, `KEY=VALUE`; may be repeated")
-	f.StringSliceVar(&groups, "group", nil, "put the devices into this `group`; may be repeated")
+	f.StringSliceVar(&n.Groups, "group", nil, "put the devices into this `group`; may be repeated")
 	return cmd
 }
 
-func nonNil(m map[string]string) map[string]string {
-	if m == nil {
-		return map[string]string{}
+// printToken prints a new token: for programs alone, for people what it is
+// good for as well.
+func (s *session) printToken(raw json.RawMessage) error {
+	if s.format == formatJSON {
+		return printJSON(s.Stdout, raw)
 	}
-	return m
+	t, err := decode[tokenView](raw)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Stderr, "token %s, for %d machines until %s\n", printable(t.Name), t.Uses, formatTime(t.ExpiresAt))
+	_, err = fmt.Fprintln(s.Stdout, t.Token)
+	return err
 }
 
 func newTokenListCmd(s *session) *cobra.Command {

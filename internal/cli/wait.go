@@ -75,32 +75,42 @@ func (s *session) waitRollout(ctx context.Context, c *client, timeout time.Durat
 	defer cancel()
 	tick := time.NewTicker(pollRollout)
 	defer tick.Stop()
-	var last fleet.Rollout
 	defer s.endProgress()
+	var last fleet.Rollout
 	for {
-		raw, err := c.get(ctx, "/rollout", nil)
-		if err != nil && ctx.Err() == nil {
+		r, err := rollout(ctx, c)
+		switch {
+		case err == nil && r.Pending == 0:
+			return r, nil
+		case err == nil:
+			s.progress("applied %d / %d", r.Applied, r.Total)
+			last = r
+		case ctx.Err() == nil:
 			return last, err
-		}
-		if err == nil {
-			if last, err = decode[fleet.Rollout](raw); err != nil {
-				return last, err
-			}
-			s.progress("applied %d / %d", last.Applied, last.Total)
-			if last.Pending == 0 {
-				return last, nil
-			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return last, context.Canceled
-			}
-			return last, fault.New(fault.Internal, "after %s only %d of %d devices have applied the change", timeout, last.Applied, last.Total).
-				WithHint("the change stands, and they go on applying it; 'interdict device list' shows which are behind")
+			return last, gaveUp(ctx, last, timeout)
 		}
 	}
+}
+
+func rollout(ctx context.Context, c *client) (fleet.Rollout, error) {
+	raw, err := c.get(ctx, "/rollout", nil)
+	if err != nil {
+		return fleet.Rollout{}, err
+	}
+	return decode[fleet.Rollout](raw)
+}
+
+// gaveUp says why a wait ended before the change was everywhere.
+func gaveUp(ctx context.Context, last fleet.Rollout, timeout time.Duration) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return context.Canceled
+	}
+	return fault.New(fault.Internal, "after %s only %d of %d devices have applied the change", timeout, last.Applied, last.Total).
+		WithHint("the change stands, and they go on applying it; 'interdict device list' shows which are behind")
 }
 
 // explainRest says which devices do not enforce the change. Those that failed

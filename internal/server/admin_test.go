@@ -120,28 +120,38 @@ func TestProblems(t *testing.T) {
 		{"a path that does not exist", "GET", "/nothing", nil, 404, fault.NotFound, nil},
 		{"a method that does not exist", "DELETE", "/apps", nil, 405, fault.Invalid, nil},
 		{
-			"a field that does not exist", "PUT", "/features/app_enforcement", map[string]any{"enabled": true, "extra": 1},
-			422, fault.Invalid, []fault.Field{{Name: "extra", Rule: "is not a known field"}},
+			"a field that does not exist", "PUT", "/features/app_enforcement",
+			map[string]any{"enabled": true, "extra": 1},
+			422, fault.Invalid,
+			[]fault.Field{{Name: "extra", Rule: "is not a known field"}},
 		},
 		{
-			"a field that is missing", "PUT", "/features/app_enforcement", map[string]any{},
-			422, fault.Invalid, []fault.Field{{Name: "enabled", Rule: "is missing"}},
+			"a field that is missing", "PUT", "/features/app_enforcement",
+			map[string]any{},
+			422, fault.Invalid,
+			[]fault.Field{{Name: "enabled", Rule: "is missing"}},
 		},
 		{
-			"a field of another type", "PUT", "/features/app_enforcement", map[string]any{"enabled": "yes"},
-			422, fault.Invalid, []fault.Field{{Name: "enabled", Rule: "must be of type boolean"}},
+			"a field of another type", "PUT", "/features/app_enforcement",
+			map[string]any{"enabled": "yes"},
+			422, fault.Invalid,
+			[]fault.Field{{Name: "enabled", Rule: "must be of type boolean"}},
 		},
 		{
-			"a value that is not in the list", "POST", "/indicators", map[string]any{"type": "domain", "value": "example.com", "action": "kill"},
-			422, fault.Invalid, []fault.Field{{Name: "action", Rule: "must be one of allow, audit, warn, block"}},
+			"a value that is not in the list", "POST", "/indicators",
+			map[string]any{"type": "domain", "value": "example.com", "action": "kill"},
+			422, fault.Invalid,
+			[]fault.Field{{Name: "action", Rule: "must be one of allow, audit, warn, block"}},
 		},
 		{
 			"a parameter that does not exist", "GET", "/apps?colour=red", nil,
-			422, fault.Invalid, []fault.Field{{Name: "colour", Rule: "is not a known parameter"}},
+			422, fault.Invalid,
+			[]fault.Field{{Name: "colour", Rule: "is not a known parameter"}},
 		},
 		{
 			"a parameter that is no number", "GET", "/apps?limit=many", nil,
-			422, fault.Invalid, []fault.Field{{Name: "limit", Rule: "is no valid integer"}},
+			422, fault.Invalid,
+			[]fault.Field{{Name: "limit", Rule: "is no valid integer"}},
 		},
 		{"a body that is not JSON", "PUT", "/features/app_enforcement", json.RawMessage(`"\`), 0, "", nil},
 		{
@@ -278,7 +288,7 @@ func TestTLS(t *testing.T) {
 					t.Errorf("got a chain of %d, want the authority with the pinned fingerprint in it", len(chain))
 				}
 				for _, host := range []string{"localhost", "127.0.0.1", "::1"} {
-					if err := chain[0].VerifyHostname(host); err != nil {
+					if err = chain[0].VerifyHostname(host); err != nil {
 						t.Errorf("the certificate is not for %s: %v", host, err)
 					}
 				}

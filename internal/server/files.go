@@ -42,7 +42,7 @@ func (s *Server) writeFiles(ctx context.Context) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !s.exists(fileCA):
 		token = []byte(control.NewAPISecret() + "." + bundle.Fingerprint(ca.Raw) + "\n")
-		if err := writeFile(s.file(fileAdminToken), token, 0o600); err != nil {
+		if err = writeFile(s.file(fileAdminToken), token, 0o600); err != nil {
 			return err
 		}
 	case errors.Is(err, fs.ErrNotExist):
@@ -74,10 +74,10 @@ func (s *Server) exists(name string) bool {
 // writeFile writes a file that is whole and has its mode from the first
 // moment on. A file with this content already is left alone.
 func writeFile(name string, content []byte, mode fs.FileMode) error {
-	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, content) { //nolint:gosec // in the data directory
+	if old, err := os.ReadFile(name); err == nil && bytes.Equal(old, content) {
 		return nil
 	}
-	tmp, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode) //nolint:gosec // in the data directory
+	tmp, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}

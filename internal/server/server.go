@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -128,7 +129,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		s.config.Logger.Info("shutting down")
+		s.config.Logger.InfoContext(ctx, "shutting down")
 	case err = <-s.failed:
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
@@ -151,7 +152,7 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 		s.started = append(s.started, part)
 	}
-	s.config.Logger.Info("server is ready", "listen", s.listener.Addr().String(), "url", s.place.url,
+	s.config.Logger.InfoContext(ctx, "server is ready", "listen", s.listener.Addr().String(), "url", s.place.url,
 		"data_dir", s.config.DataDir, "ca_fingerprint", bundle.Fingerprint(s.control.CA().Raw), "version", s.config.Version)
 	return nil
 }
@@ -160,9 +161,9 @@ func (s *Server) Start(ctx context.Context) error {
 // what is stored is complete.
 func (s *Server) Shutdown(ctx context.Context) error {
 	var errs []error
-	for i := len(s.started) - 1; i >= 0; i-- {
-		if err := s.started[i].shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("shutting the %s down: %w", s.started[i].name, err))
+	for _, part := range slices.Backward(s.started) {
+		if err := part.shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("shutting the %s down: %w", part.name, err))
 		}
 	}
 	s.started = nil

@@ -22,34 +22,34 @@ import (
 )
 
 // newLiveAPI makes an API over a real store, with a token of each role.
-func newLiveAPI(t testing.TB) (api *API, tokens map[control.Role]string) {
-	t.Helper()
+func newLiveAPI(tb testing.TB) (api *API, tokens map[control.Role]string) {
+	tb.Helper()
 	ctx := context.Background()
-	st, err := store.Open(ctx, store.Config{Dir: t.TempDir()})
+	st, err := store.Open(ctx, store.Config{Dir: tb.TempDir()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { st.Close() })
+	tb.Cleanup(func() { st.Close() })
 	apps, err := catalog.Load()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := control.New(ctx, control.Config{
 		Store: st, Catalog: apps, URL: "https://interdict.example.com:8443", Hosts: []string{"interdict.example.com"},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	tokens = map[control.Role]string{}
 	for _, role := range []control.Role{control.RoleViewer, control.RoleOperator, control.RoleAdministrator} {
 		tokens[role] = control.NewAPISecret()
-		if err := c.EnsureAPIToken(ctx, string(role), tokens[role], role); err != nil {
-			t.Fatal(err)
+		if err = c.EnsureAPIToken(ctx, string(role), tokens[role], role); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	api, err = New(Config{Control: c, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return api, tokens
 }
@@ -120,6 +120,7 @@ func FuzzIndicatorValue(f *testing.F) {
 	}
 	api, tokens := newLiveAPI(f)
 	post := func(t *testing.T, kind, value string) *httptest.ResponseRecorder {
+		t.Helper()
 		body, err := json.Marshal(map[string]any{"type": kind, "value": value, "action": "block"})
 		if err != nil {
 			t.Fatal(err)

@@ -44,11 +44,11 @@ func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Age
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Start(t.Context()); err != nil {
+	if err = c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.Shutdown(context.Background()); err != nil {
+		if err := c.Shutdown(context.Background()); err != nil { //nolint:govet // shadow: it runs when the outer err is gone
 			t.Error(err)
 		}
 	})

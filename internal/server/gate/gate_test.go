@@ -24,8 +24,8 @@ func TestACallerWhoKeepsFailingHasToWait(t *testing.T) {
 	if got := g.Wait("192.0.2.2"); got != 0 {
 		t.Errorf("got to wait %s at an address that never failed, want 0", got)
 	}
-	if v := g.Failed("192.0.2.2"); v.RetryAfter != 0 {
-		t.Errorf("got %+v for another address, want it let off", v)
+	if other := g.Failed("192.0.2.2"); other.RetryAfter != 0 {
+		t.Errorf("got %+v for another address, want it let off", other)
 	}
 	now = now.Add(v.RetryAfter)
 	if v := g.Failed("192.0.2.1"); v.RetryAfter != 0 {

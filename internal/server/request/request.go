@@ -69,9 +69,8 @@ func Wrap(c Config) http.Handler {
 			abort := survive(recover(), rec, r, c.Logger)
 			took := time.Since(start)
 			c.Observe(r, rec.code(), took)
-			c.Logger.LogAttrs(r.Context(), slog.LevelDebug, "request",
-				slog.String("request_id", id), slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.Int("status", rec.code()), slog.Duration("took", took), slog.String("source", Source(r)))
+			c.Logger.DebugContext(r.Context(), "request", "request_id", id, "method", r.Method, "path", r.URL.Path,
+				"status", rec.code(), "took", took, "source", Source(r))
 			if abort {
 				panic(http.ErrAbortHandler)
 			}

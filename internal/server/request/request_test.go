@@ -60,8 +60,7 @@ func TestAnAnswerThatHadBegunIsBrokenOff(t *testing.T) {
 func TestABodyThatIsTooLongIsCutOff(t *testing.T) {
 	var err error
 	serve(t, strings.Repeat("x", 17), func(_ http.ResponseWriter, r *http.Request) { _, err = io.ReadAll(r.Body) })
-	var tooLong *http.MaxBytesError
-	if !errors.As(err, &tooLong) {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); !ok {
 		t.Errorf("got %v for 17 bytes where 16 are the most, want a MaxBytesError", err)
 	}
 }

@@ -168,7 +168,7 @@ func (a *Agent) Apply(ctx context.Context) (bundle.Header, error) {
 	}
 	var h bundle.Header
 	if e != nil {
-		set := bundle.Set{}
+		var set bundle.Set
 		if h, set, err = e.Open(a.key, a.Have, time.Now()); err != nil {
 			return h, err
 		}
@@ -239,7 +239,7 @@ func (a *Agent) SendRaw(ctx context.Context, key string, lines []byte) (bundle.E
 		return out, err
 	}
 	body := w.EncodeAll(lines, nil)
-	if err := w.Close(); err != nil {
+	if err = w.Close(); err != nil {
 		return out, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.base+bundle.PathEvents, bytes.NewReader(body))

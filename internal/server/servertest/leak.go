@@ -28,7 +28,7 @@ func leaked(patience time.Duration) string {
 		buf := make([]byte, 4<<20)
 		buf = buf[:runtime.Stack(buf, true)]
 		var left []string
-		for _, g := range strings.Split(string(buf), "\n\n") {
+		for g := range strings.SplitSeq(string(buf), "\n\n") {
 			if strings.Contains(g, "interdict/") && !strings.Contains(g, "servertest.leaked") {
 				left = append(left, g)
 			}

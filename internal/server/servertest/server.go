@@ -33,62 +33,62 @@ type Server struct {
 
 // Start starts a server on a free port of the loopback interface, with a new
 // data directory. It is shut down at the end of the test at the latest.
-func Start(t testing.TB) *Server {
-	t.Helper()
-	return StartIn(t, t.TempDir())
+func Start(tb testing.TB) *Server {
+	tb.Helper()
+	return StartIn(tb, tb.TempDir())
 }
 
 // StartIn is Start with a data directory that may have been used before.
-func StartIn(t testing.TB, dir string) *Server {
-	t.Helper()
+func StartIn(tb testing.TB, dir string) *Server {
+	tb.Helper()
 	log := &Log{}
 	s, err := server.New(server.Config{
 		DataDir: dir, Listen: "127.0.0.1:0", Version: "test",
 		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
+	if err = s.Start(tb.Context()); err != nil {
+		tb.Fatal(err)
 	}
 	token, err := os.ReadFile(filepath.Join(dir, "admin-token"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_, pin, _ := strings.Cut(strings.TrimSpace(string(token)), ".")
 	out := &Server{Server: s, Dir: dir, Token: strings.TrimSpace(string(token)), HTTP: pinned(s.LocalURL(), pin), Log: log}
-	t.Cleanup(func() { out.Stop(t) })
+	tb.Cleanup(func() { out.Stop(tb) })
 	return out
 }
 
 // Stop shuts the server down; it may be called again.
-func (s *Server) Stop(t testing.TB) {
-	t.Helper()
+func (s *Server) Stop(tb testing.TB) {
+	tb.Helper()
 	s.HTTP.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := s.Shutdown(ctx); err != nil {
-		t.Errorf("shutting the server down: %v", err)
+		tb.Errorf("shutting the server down: %v", err)
 	}
 }
 
 // Call sends a request to the admin API and returns the status. In is sent as
 // JSON unless it is nil; a document in the answer is read into out unless that
 // is nil, an error document into a *problem.Document.
-func (s *Server) Call(t testing.TB, method, path string, in, out any, header ...string) int {
-	t.Helper()
+func (s *Server) Call(tb testing.TB, method, path string, in, out any, header ...string) int {
+	tb.Helper()
 	var body io.Reader = http.NoBody
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, s.LocalURL()+path, body)
+	req, err := http.NewRequestWithContext(tb.Context(), method, s.LocalURL()+path, body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+s.Token)
 	for i := 0; i+1 < len(header); i += 2 {
@@ -96,35 +96,35 @@ func (s *Server) Call(t testing.TB, method, path string, in, out any, header ...
 	}
 	resp, err := s.HTTP.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_, wantsProblem := out.(*problem.Document)
 	if out != nil && wantsProblem == (resp.StatusCode >= http.StatusBadRequest) {
 		if err := json.Unmarshal(text, out); err != nil {
-			t.Fatalf("%s %s: reading the answer %q: %v", method, path, text, err)
+			tb.Fatalf("%s %s: reading the answer %q: %v", method, path, text, err)
 		}
 	} else if out != nil {
-		t.Fatalf("%s %s: got status %d: %s", method, path, resp.StatusCode, text)
+		tb.Fatalf("%s %s: got status %d: %s", method, path, resp.StatusCode, text)
 	}
 	return resp.StatusCode
 }
 
 // Enroll makes a token and a device with it, which is closed at the end of the
 // test.
-func (s *Server) Enroll(t testing.TB, name string) *Agent {
-	t.Helper()
+func (s *Server) Enroll(tb testing.TB, name string) *Agent {
+	tb.Helper()
 	var token struct{ Token string }
-	s.Call(t, http.MethodPost, "/api/v1/tokens", map[string]any{"name": "for " + name}, &token)
-	a, err := Enroll(t.Context(), token.Token, name)
+	s.Call(tb, http.MethodPost, "/api/v1/tokens", map[string]any{"name": "for " + name}, &token)
+	a, err := Enroll(tb.Context(), token.Token, name)
 	if err != nil {
-		t.Fatalf("enrolling %s: %v", name, err)
+		tb.Fatalf("enrolling %s: %v", name, err)
 	}
-	t.Cleanup(a.Close)
+	tb.Cleanup(a.Close)
 	return a
 }
 
