@@ -85,7 +85,10 @@ func (s *Service) CreateIndicator(ctx context.Context, actor Actor, n NewIndicat
 		tx.Audit(s.entry(actor, "indicator.create", i.ID, nil, i))
 		return addIndicator(tx, i)
 	})
-	return i, change, err
+	if err != nil {
+		return indicator.Indicator{}, Change{}, err
+	}
+	return i, change, nil
 }
 
 func addIndicator(tx *store.Tx, i indicator.Indicator) error {

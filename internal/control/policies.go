@@ -62,7 +62,10 @@ func (s *Service) CreatePolicy(ctx context.Context, actor Actor, n NewPolicy) (f
 		tx.Audit(s.entry(actor, "policy.create", p.ID, nil, p))
 		return tx.Policies().Put(p)
 	})
-	return p, change, err
+	if err != nil {
+		return fleet.Policy{}, Change{}, err
+	}
+	return p, change, nil
 }
 
 // UpdatePolicy makes a policy what n says, unless it no longer has the

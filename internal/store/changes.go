@@ -78,11 +78,9 @@ func (tx *Tx) ChangesSince(revision uint64, limit int) (touched []Touched, compl
 	err = tx.each(func(rows *sql.Rows) error {
 		var t Touched
 		unread := rows.Scan(&t.Kind, &t.ID)
-		if t.Kind != "" {
-			touched = append(touched, t)
-		}
+		touched = append(touched, t)
 		return unread
-	}, `SELECT DISTINCT kind, id FROM changes WHERE revision > $1 ORDER BY kind, id LIMIT $2`, revision, limit+1)
+	}, `SELECT DISTINCT kind, id FROM changes WHERE revision > $1 AND kind <> '' ORDER BY kind, id LIMIT $2`, revision, limit+1)
 	if err != nil {
 		return nil, false, fmt.Errorf("reading the changes since revision %d: %w", revision, err)
 	}

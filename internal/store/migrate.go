@@ -14,6 +14,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// migrationWait is how many seconds a server waits for another's migrations.
+const migrationWait = 300
+
 // migrate brings the tables to the newest version, forward only. Servers that
 // start at the same time on PostgreSQL do it one after the other; on SQLite
 // the lock of the data directory is held.
@@ -25,7 +28,7 @@ func (s *Store) migrate(ctx context.Context, logger *slog.Logger) error {
 	dialect := goose.DialectSQLite3
 	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithSlog(logger)}
 	if s.postgres {
-		locker, unmade := lock.NewPostgresSessionLocker()
+		locker, unmade := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))
 		if unmade != nil {
 			return fmt.Errorf("making the lock for migrations: %w", unmade)
 		}
