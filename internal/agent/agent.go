@@ -69,8 +69,10 @@ type Platform struct {
 	// NewCapture makes what hands packets to h.
 	NewCapture func(h netguard.Handler, fail fleet.FailMode) (Capture, error)
 	// Ends calls ended for every connection that has ended, until ctx ends.
-	Ends   func(ctx context.Context, ended func(netguard.Flow)) error
-	Cutter netguard.Cutter
+	Ends func(ctx context.Context, ended func(netguard.Flow)) error
+	// Cut ends connections as netguard.Cutter says, and returns those that
+	// were open.
+	Cut    func(ctx context.Context, flows []netguard.Flow) (open []netguard.Flow, err error)
 	Finder process.Finder
 	// Missing says what could not be opened, and why.
 	Missing map[health.Code]error

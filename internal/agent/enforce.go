@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -125,18 +126,23 @@ func (e *enforcer) Apply(ctx context.Context, b state.Bundle) (fleet.Mode, error
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	next := &enforced{rules: rules, version: b.Header.Version}
-	if err := e.enforce(ctx, next); err != nil {
+	cut, err := e.enforce(ctx, next)
+	if err != nil {
 		if e.current.Load() == nil {
 			e.wanted = next
 		}
 		return "", err
 	}
+	// Whoever reads the log sees the setting change before what follows
+	// from it.
 	e.reportSettings(ctx, b)
+	e.record(ctx, cut)
 	return rules.Mode(), nil
 }
 
-// enforce makes next the rules in force. The caller holds mu.
-func (e *enforcer) enforce(ctx context.Context, next *enforced) error {
+// enforce makes next the rules in force and returns the events of the
+// connections that it cut. The caller holds mu.
+func (e *enforcer) enforce(ctx context.Context, next *enforced) ([]event.Event, error) {
 	before := e.current.Load()
 	if err := e.listen(ctx, next.rules); err != nil {
 		// The addresses in the kernel work without anybody listening.
@@ -149,18 +155,23 @@ func (e *enforcer) enforce(ctx context.Context, next *enforced) error {
 			e.cfg.Observer.version.Store(before.version)
 			e.cfg.Inspector.SetRuleset(before.rules)
 		}
-		return fmt.Errorf("writing the kernel's rules: %w", err)
+		return nil, fmt.Errorf("writing the kernel's rules: %w", err)
 	}
 	e.current.Store(next)
 	e.wanted = nil
 	e.suspended.Store(false)
 	e.cfg.Health.Clear(health.Suspended)
-	e.cut(ctx, refused, next.version)
 	select {
 	case e.changed <- struct{}{}:
 	default:
 	}
-	return nil
+	return e.cut(ctx, refused, next.version), nil
+}
+
+func (e *enforcer) record(ctx context.Context, events []event.Event) {
+	for _, ev := range events {
+		e.cfg.Observer.cfg.Record(ctx, ev)
+	}
 }
 
 // kernel is the kernel's part of the rules.
@@ -201,24 +212,32 @@ func (e *enforcer) listen(ctx context.Context, rules *verdict.Ruleset) error {
 	return nil
 }
 
-// cut ends open connections that are refused now, and records them.
-func (e *enforcer) cut(ctx context.Context, refused []netguard.Observation, version uint64) {
-	if len(refused) == 0 || e.cfg.Platform.Cutter == nil {
-		return
+// cut ends connections that are refused now, and returns the events of those
+// that were open. One that its program has closed a moment ago may still be
+// remembered; nothing of it was refused.
+func (e *enforcer) cut(ctx context.Context, refused []netguard.Observation, version uint64) []event.Event {
+	if len(refused) == 0 || e.cfg.Platform.Cut == nil {
+		return nil
 	}
+	// Once a connection is cut nobody can tell whose it was.
 	owners := e.owners(ctx, refused)
 	flows := make([]netguard.Flow, len(refused))
 	for i := range refused {
 		flows[i] = refused[i].Flow
+		refused[i].Done()
 	}
-	if err := e.cfg.Platform.Cutter.Cut(ctx, flows); err != nil {
+	open, err := e.cfg.Platform.Cut(ctx, flows)
+	if err != nil {
 		e.cfg.Health.Raise(health.CuttingMissing, "%v; connections that are open already may go on", err)
 		e.cfg.Log.ErrorContext(ctx, "cutting open connections", "error", err)
 	}
+	var events []event.Event
 	for i, obs := range refused {
-		e.cfg.Observer.cfg.Record(ctx, eventOf(obs, owners[i], version))
-		obs.Done()
+		if slices.Contains(open, obs.Flow) {
+			events = append(events, eventOf(obs, owners[i], version))
+		}
 	}
+	return events
 }
 
 func (e *enforcer) owners(ctx context.Context, refused []netguard.Observation) []process.Owner {
@@ -296,7 +315,9 @@ func (e *enforcer) reapply(ctx context.Context) error {
 	if current == nil || e.suspended.Load() {
 		return nil
 	}
-	return e.enforce(ctx, current)
+	cut, err := e.enforce(ctx, current)
+	e.record(ctx, cut)
+	return err
 }
 
 // Resume ends a suspension.
@@ -307,7 +328,9 @@ func (e *enforcer) Resume(ctx context.Context) error {
 	if current == nil || !e.suspended.Load() {
 		return nil
 	}
-	return e.enforce(ctx, current)
+	cut, err := e.enforce(ctx, current)
+	e.record(ctx, cut)
+	return err
 }
 
 // Suspend removes every trace from the kernel. Nothing is enforced until

@@ -27,6 +27,10 @@ import (
 	"interdict/internal/indicator"
 )
 
+// closedPort is the source port of connections that the lab's cutter does not
+// find open.
+const closedPort = 9
+
 // lab is everything around an enforcer, noting down what is asked of it.
 type lab struct {
 	t *testing.T
@@ -74,9 +78,9 @@ func (l *lab) CleanUp(context.Context) error {
 }
 
 // ... the cutter, ...
-func (l *lab) Cut(context.Context, []netguard.Flow) error {
+func (l *lab) Cut(_ context.Context, flows []netguard.Flow) ([]netguard.Flow, error) {
 	l.step("cut")
-	return nil
+	return slices.DeleteFunc(slices.Clone(flows), func(f netguard.Flow) bool { return f.Source.Port() == closedPort }), nil
 }
 
 // ... the finder, ...
@@ -130,7 +134,7 @@ func (l *lab) Changes(_ context.Context, policyID string, version uint64, change
 
 func (l *lab) platform() Platform {
 	return Platform{
-		Guard: l, Cutter: l, Finder: l,
+		Guard: l, Cut: l.Cut, Finder: l,
 		NewCapture: func(netguard.Handler, fleet.FailMode) (Capture, error) { return l, nil },
 		Close:      func() error { return nil },
 	}
@@ -193,7 +197,7 @@ func TestABundleGoesIntoForceInOrder(t *testing.T) {
 		t.Fatalf("got mode %q, %v", mode, err)
 	}
 	// Owners are looked for before a cut, after which nobody can tell.
-	if diff := cmp.Diff([]string{"inspector", "kernel", "find", "cut", "record", "5007"}, l.taken()); diff != "" {
+	if diff := cmp.Diff([]string{"inspector", "kernel", "find", "cut", "5007", "record"}, l.taken()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 	want := netguard.Config{
@@ -203,9 +207,29 @@ func TestABundleGoesIntoForceInOrder(t *testing.T) {
 	if diff := cmp.Diff(want, l.configs[1], cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("the kernel's rules (-want +got):\n%s", diff)
 	}
-	cut := l.events[1]
+	cut := l.events[2]
 	if !cut.Cut || cut.EventID != event.IDBlocked || cut.Process.PID != 42 || cut.BundleVersion != 2 {
 		t.Errorf("got %+v, want 1126 of a cut connection with its process", cut)
+	}
+}
+
+func TestOnlyWhatWasOpenIsReportedAsCut(t *testing.T) {
+	l, e, _ := newLab(t)
+	for _, port := range []uint16{closedPort, 2, closedPort} {
+		l.open = append(l.open, netguard.Observation{
+			Flow: netguard.Flow{Protocol: 6, Source: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port)}, Done: func() {},
+			Decision: verdict.Decision{Action: indicator.ActionBlock},
+		})
+	}
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	var blocked int
+	for _, ev := range l.events {
+		if ev.EventID == event.IDBlocked {
+			blocked++
+		}
+	}
+	if blocked != 1 {
+		t.Errorf("%d connections reported as cut, want the open one", blocked)
 	}
 }
 

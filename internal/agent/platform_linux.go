@@ -37,10 +37,11 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 		},
 	}
 	closers := []func() error{guard.Close}
-	if cutter, err := conntrack.New(); err != nil {
+	cutter, err := newCutter()
+	if err != nil {
 		p.Missing[health.CuttingMissing] = fmt.Errorf("connections that are open already cannot be ended: %w", err)
 	} else {
-		p.Cutter = cutter
+		p.Cut = cutter.Cut
 		closers = append(closers, cutter.Close)
 	}
 	if ends, err := conntrack.SubscribeEnds(); err != nil {
@@ -107,7 +108,7 @@ func Probes(context.Context) []Probe {
 		add("packet queues", nil, ProbeFailed, "by "+string(guard.Queueing()))
 		_ = guard.Close()
 	}
-	cutter, err := conntrack.New()
+	cutter, err := newCutter()
 	add("connection table", err, ProbeFailed, "open connections can be ended")
 	if err == nil {
 		_ = cutter.Close()
