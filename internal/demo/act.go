@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"interdict/internal/event"
+	"interdict/internal/fleet"
 )
 
 // curlPatience is how long curl may take, in seconds. A connection that is
@@ -25,13 +26,24 @@ func (st *story) admin(ctx context.Context, n *notes, args ...string) (string, e
 }
 
 // adminWait runs an administrator's command that waits until the devices
-// enforce what it changed.
+// enforce what it changed. It notes when the inside host did.
 func (st *story) adminWait(ctx context.Context, n *notes, args ...string) error {
+	start := time.Now()
 	out, err := st.admin(ctx, n, append(args, "--wait")...)
 	if err != nil {
 		return err
 	}
 	n.saw("%s", strings.TrimSpace(out))
+	var devices []fleet.Device
+	if err := st.site.AdminList(ctx, &devices, "device", "list", "--search", hostInside); err != nil {
+		return err
+	}
+	for _, d := range devices {
+		// A change that asks nothing new of the host leaves the time as it was.
+		if took := d.Applied.At.Sub(start); d.Name == hostInside && took > 0 {
+			n.took(fmt.Sprintf("from the command to the kernel of %s: interdict %s", hostInside, strings.Join(args, " ")), took)
+		}
+	}
 	return nil
 }
 
@@ -64,6 +76,7 @@ func (st *story) fails(ctx context.Context, n *notes, url string, args ...string
 		return fmt.Errorf("curl should be refused, and got %q", out)
 	}
 	n.saw("%s, after %s", out, inMilliseconds(took))
+	n.took("from a connection to its refusal, as curl sees it: "+strings.Join(append(args, url), " "), took)
 	if took > refusedWithin {
 		return fmt.Errorf("it took longer than %s", refusedWithin)
 	}
@@ -86,7 +99,7 @@ func (st *story) changed(ctx context.Context, n *notes, mode string) error {
 // unsanctioned app.
 func (st *story) recorded(ctx context.Context, n *notes, id event.ID) error {
 	e, err := st.site.WaitEvent(ctx, hostInside, func(e event.Event) bool {
-		return e.EventID == id && e.AppID == appUnsanctioned
+		return e.EventID == id && e.AppID == appUnsanctioned && !e.Cut
 	})
 	if err != nil {
 		return err

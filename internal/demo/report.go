@@ -30,7 +30,16 @@ type step struct {
 }
 
 // notes are what a step tells about itself.
-type notes struct{ lines []note }
+type notes struct {
+	lines   []note
+	figures []figure
+}
+
+// figure is a time that was measured.
+type figure struct {
+	name string
+	took time.Duration
+}
 
 type note struct{ kind, text string }
 
@@ -39,6 +48,11 @@ func (n *notes) did(format string, args ...any) { n.add("did", format, args...) 
 
 // saw notes what was seen.
 func (n *notes) saw(format string, args ...any) { n.add("saw", format, args...) }
+
+// took notes a time for the summary.
+func (n *notes) took(name string, d time.Duration) {
+	n.figures = append(n.figures, figure{name, d})
+}
 
 func (n *notes) add(kind, format string, args ...any) {
 	n.lines = append(n.lines, note{kind, fmt.Sprintf(format, args...)})
@@ -49,6 +63,7 @@ type report struct {
 	out            io.Writer
 	colours        bool
 	passed, failed int
+	figures        []figure
 	began          time.Time
 }
 
@@ -76,6 +91,7 @@ func (r *report) play(ctx context.Context, s step) error {
 	start := time.Now()
 	err := s.run(ctx, &n)
 	took := time.Since(start)
+	r.figures = append(r.figures, n.figures...)
 	for _, line := range n.lines {
 		fmt.Fprintf(r.out, "    %s  %s\n", r.paint(colourFaint, line.kind), strings.ReplaceAll(line.text, "\n", "\n         "))
 	}
@@ -96,8 +112,13 @@ func (r *report) logs(text string) {
 	}
 }
 
-// summary prints the result. It is an error if a step failed.
+// summary prints what was measured and the result. It is an error if a step
+// failed.
 func (r *report) summary() error {
+	fmt.Fprintln(r.out)
+	for _, f := range r.figures {
+		fmt.Fprintf(r.out, "%8s  %s\n", inMilliseconds(f.took), f.name)
+	}
 	took := time.Since(r.began).Round(100 * time.Millisecond)
 	if r.failed > 0 {
 		fmt.Fprintf(r.out, "\n%s  %d of %d steps failed, in %s\n", r.paint(colourRed, "FAIL"), r.failed, r.failed+r.passed, took)

@@ -38,6 +38,8 @@ type story struct {
 	// the machine, for its certificate; "" if it is not.
 	reachedAs string
 	download  *download
+	// switched is when the mode was set to block.
+	switched time.Time
 }
 
 // download is a running curl.
@@ -174,6 +176,7 @@ func (st *story) openDownload(ctx context.Context, n *notes) error {
 }
 
 func (st *story) blockPolicy(ctx context.Context, n *notes) error {
+	st.switched = time.Now()
 	if err := st.adminWait(ctx, n, "policy", "set", policyName, "--network-protection", "block"); err != nil {
 		return err
 	}
@@ -184,7 +187,6 @@ func (st *story) cut(ctx context.Context, n *notes) error {
 	if st.download == nil {
 		return errors.New("no download is open")
 	}
-	asked := time.Now()
 	select {
 	case <-st.download.done:
 	case <-ctx.Done():
@@ -193,11 +195,9 @@ func (st *story) cut(ctx context.Context, n *notes) error {
 	if st.download.err == nil {
 		return errors.New("the download ended without an error")
 	}
-	when := "when the policy was applied it was gone already"
-	if st.download.at.After(asked) {
-		when = fmt.Sprintf("it went on for %s after the policy was applied", inMilliseconds(st.download.at.Sub(asked)))
-	}
-	n.saw("curl ended with %v; %s", st.download.err, when)
+	took := st.download.at.Sub(st.switched)
+	n.saw("curl ended with %v, %s after the command", st.download.err, inMilliseconds(took))
+	n.took("from the command to the end of the open download", took)
 	return nil
 }
 

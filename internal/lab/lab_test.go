@@ -133,18 +133,22 @@ func testDig(t *testing.T, l *lab.Lab) {
 
 func testHTTP3(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	for _, port := range []int{internet.PortHTTPS, internet.PortHTTPSAlt} {
+	v6 := l.Addrs("h3.example.com")[1].String()
+	for _, address := range []string{
+		fmt.Sprintf("h3.example.com:%d", internet.PortHTTPS), fmt.Sprintf("h3.example.com:%d", internet.PortHTTPSAlt),
+		net.JoinHostPort(v6, "443"),
+	} {
 		transport := &http3.Transport{TLSClientConfig: &tls.Config{RootCAs: l.CA().Pool()}}
 		client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
-		resp, err := client.Get(fmt.Sprintf("https://h3.example.com:%d/", port))
+		resp, err := client.Get("https://" + address + "/")
 		if err != nil {
-			t.Fatalf("port %d: %v", port, err)
+			t.Fatalf("%s: %v", address, err)
 		}
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		transport.Close()
 		if !strings.Contains(string(body), "by HTTP/3.0") {
-			t.Errorf("port %d answered %q", port, body)
+			t.Errorf("%s answered %q", address, body)
 		}
 	}
 }

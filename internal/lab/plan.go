@@ -71,6 +71,8 @@ func (p plan) configure(ctx context.Context) error {
 	for _, setting := range []struct{ path, value string }{
 		{"/proc/sys/net/ipv4/ip_forward", "1"},
 		{"/proc/sys/net/ipv6/conf/all/forwarding", "1"},
+		// Answers over UDP come from an address that only a local route has.
+		{"/proc/sys/net/ipv6/ip_nonlocal_bind", "1"},
 		// A link that was down keeps its IPv6 addresses, as it does the IPv4 ones.
 		{"/proc/sys/net/ipv6/conf/all/keep_addr_on_down", "1"},
 		{"/proc/sys/net/ipv4/conf/all/rp_filter", "0"},

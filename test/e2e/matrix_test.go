@@ -130,6 +130,9 @@ func peers() []peer {
 	}
 }
 
+// matrixDomain is a domain of iTunes that no other test uses.
+const matrixDomain = "matrix.itunes.apple.com"
+
 // row is what came of a peer.
 type row struct {
 	peer                      peer
@@ -141,7 +144,7 @@ func TestEveryPeerIsAllowedThenAuditedThenRefused(t *testing.T) {
 	f := install(t)
 	rows := make([]row, 0, len(peers()))
 	for _, p := range peers() {
-		p.host += ".itunes.apple.com"
+		p.host += "." + matrixDomain
 		rows = append(rows, row{peer: p})
 	}
 	each := func(phase string, test func(t *testing.T, r *row)) {
@@ -154,7 +157,7 @@ func TestEveryPeerIsAllowedThenAuditedThenRefused(t *testing.T) {
 		r.unlisted = r.peer.run(t, f, r.peer.host)
 		works(t, r.peer.name, r.unlisted)
 	})
-	if events := f.events(t, hostInside, "itunes.apple.com"); len(events) > 0 {
+	if events := f.events(t, hostInside, matrixDomain); len(events) > 0 {
 		t.Errorf("%d events before anything was listed, the first: %+v", len(events), events[0])
 	}
 	f.tag(t, app, "unsanctioned")

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 
@@ -35,6 +36,8 @@ func peerMain(name string, args []string) int {
 		"http3":     peerHTTP3,
 		"http3slow": peerHTTP3Slow,
 		"nameless":  peerNameless,
+
+		"https-record": peerHTTPSRecord,
 	}
 	pem, err := os.ReadFile(args[0])
 	if err != nil {
@@ -191,6 +194,25 @@ func peerHTTP3Slow(ctx context.Context, pool *x509.CertPool, args []string) (str
 	defer resp.Body.Close()
 	_, err = io.Copy(os.Stdout, resp.Body)
 	return "", errors.Join(errors.New("the download ended"), err)
+}
+
+// peerHTTPSRecord looks up the HTTPS record of a name and prints it.
+func peerHTTPSRecord(ctx context.Context, _ *x509.CertPool, args []string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, peerPatience)
+	defer cancel()
+	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil {
+		return "", err
+	}
+	q := new(dns.Msg).SetQuestion(dns.Fqdn(args[0]), dns.TypeHTTPS)
+	a, err := dns.ExchangeContext(ctx, q, net.JoinHostPort(conf.Servers[0], conf.Port))
+	if err != nil {
+		return "", err
+	}
+	if len(a.Answer) == 0 {
+		return "", fmt.Errorf("no answer: %s", dns.RcodeToString[a.Rcode])
+	}
+	return a.Answer[0].String(), nil
 }
 
 // peerNameless looks a name up, waits for a line on its standard input, and
