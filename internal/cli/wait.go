@@ -62,6 +62,8 @@ func (s *session) changed(ctx context.Context, c *client, w waitFlags, raw json.
 			change
 			Rollout fleet.Rollout `json:"rollout"`
 		}{ch, r})
+	} else if r.Total == 0 {
+		_, err = fmt.Fprintf(s.Stdout, "%s; no device is enrolled yet\n", printable(done))
 	} else {
 		_, err = fmt.Fprintf(s.Stdout, "%s; applied on %d of %d devices in %s\n",
 			printable(done), r.Applied, r.Total, time.Since(start).Round(time.Millisecond))

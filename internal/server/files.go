@@ -45,6 +45,8 @@ func (s *Server) writeFiles(ctx context.Context) error {
 		if err = writeFile(s.file(fileAdminToken), token, 0o600); err != nil {
 			return err
 		}
+		s.config.Logger.InfoContext(ctx, "first start, made an admin token",
+			"file", s.file(fileAdminToken), "next", "interdict login --data-dir "+s.config.DataDir)
 	case errors.Is(err, fs.ErrNotExist):
 		token = nil
 	case err != nil:

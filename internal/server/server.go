@@ -291,7 +291,8 @@ func (s *Server) stopServing(ctx context.Context) error {
 }
 
 // tlsConfig asks clients for a device certificate but does not insist: the
-// agent API does.
+// agent API does. It verifies what they show itself, so that a device whose
+// certificate has expired can still renew it.
 func (s *Server) tlsConfig() (*tls.Config, error) {
 	devices := x509.NewCertPool()
 	devices.AddCert(s.control.CA())
@@ -303,8 +304,10 @@ func (s *Server) tlsConfig() (*tls.Config, error) {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
-		ClientAuth: tls.VerifyClientCertIfGiven,
-		ClientCAs:  devices,
+		ClientAuth: tls.RequestClientCert,
+		// Tells clients which of their certificates is meant.
+		ClientCAs:        devices,
+		VerifyConnection: agentapi.VerifyClient(s.control.CA(), time.Now),
 		// Asked at every handshake, so that a renewed certificate is used
 		// without a restart.
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -107,15 +107,15 @@ func (a *API) Events() int64 { return a.events.Load() }
 type deviceHandler func(w http.ResponseWriter, r *http.Request, id fleet.DeviceID) error
 
 // device lets only those through to next who show the certificate of an
-// enrolled device. TLS has verified the chain and the times.
+// enrolled device. TLS has verified it by VerifyClient.
 func (a *API) device(next deviceHandler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-			a.unauthorized(w, r, fault.New(fault.Unauthorized, "a device certificate is needed").
-				WithHint("type 'interdict-agent enroll TOKEN' on the device"))
+		cert, err := deviceCertificate(r, time.Now())
+		if err != nil {
+			a.unauthorized(w, r, err)
 			return
 		}
-		id, err := a.control.AuthenticateDevice(r.Context(), r.TLS.VerifiedChains[0][0])
+		id, err := a.control.AuthenticateDevice(r.Context(), cert)
 		if err == nil {
 			err = next(w, r, id)
 		}

@@ -3,7 +3,6 @@ package agentapi_test
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -56,8 +55,6 @@ func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Age
 	if err != nil {
 		t.Fatal(err)
 	}
-	devices := x509.NewCertPool()
-	devices.AddCert(c.CA())
 	api := agentapi.New(agentapi.Config{
 		Control: c, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler), PingInterval: interval,
 	})
@@ -65,7 +62,7 @@ func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Age
 	srv.Listener.Close()
 	srv.Listener, srv.EnableHTTP2 = l, true
 	srv.TLS = &tls.Config{
-		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: devices,
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert, VerifyConnection: agentapi.VerifyClient(c.CA(), time.Now),
 	}
 	// What applies to every request must not end a stream.
 	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
