@@ -119,7 +119,12 @@ func unixOrEmpty(t time.Time, unit time.Duration) string {
 	if t.IsZero() {
 		return ""
 	}
-	return strconv.FormatInt(t.UnixNano()/int64(unit), 10)
+	// Not by way of nanoseconds, whose number overflows in the year 2262:
+	// "never" is often written as the last day of the year 9999.
+	if unit == time.Second {
+		return strconv.FormatInt(t.Unix(), 10)
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
 }
 
 // parseLine is the reverse of line. An unknown kind is not an error: it comes

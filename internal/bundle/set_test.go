@@ -25,6 +25,10 @@ func TestARecordSurvivesItsLine(t *testing.T) {
 			AppID: "itunes", ExpiresAt: at, GenerateAlert: true, CreatedAt: at.Add(-time.Hour),
 		}),
 		bundle.Indicator(indicator.Indicator{ID: "x", Type: indicator.TypeIP, Value: "192.0.2.1", Action: indicator.ActionAllow}),
+		bundle.Indicator(indicator.Indicator{
+			ID: "y", Type: indicator.TypeIP, Value: "192.0.2.2", Action: indicator.ActionBlock,
+			ExpiresAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), CreatedAt: at,
+		}),
 		bundle.Setting(bundle.SettingNetworkProtection, "audit", "policy-1"),
 		bundle.Spare("aws.amazon.com", "aws"),
 	}
