@@ -40,8 +40,9 @@ type Header struct {
 	// difference.
 	Digest  string `json:"digest"`
 	Records int    `json:"records"`
-	// IssuedAt and NotAfter bound when the bundle may be taken in. An agent
-	// goes on enforcing the last good one after that.
+	// IssuedAt is for people: an agent whose clock is slow takes the bundle
+	// in all the same. NotAfter bounds when it may be taken in. An agent goes
+	// on enforcing the last good one after that.
 	IssuedAt time.Time `json:"issued_at"`
 	NotAfter time.Time `json:"not_after"`
 	// KeyID says which key signed, see KeyID.
@@ -68,7 +69,7 @@ var (
 	ErrFormat    = errors.New("the format is not known to this agent")
 	ErrRollback  = errors.New("the version is older than the one in force")
 	ErrDigest    = errors.New("the records do not have the signed digest")
-	ErrExpired   = errors.New("it is outside its time of validity")
+	ErrExpired   = errors.New("its time of validity is over")
 	// ErrBase is no reason for alarm: the difference is to a set which the
 	// agent does not have, and it asks for the whole one.
 	ErrBase = errors.New("it is a difference to another set")
