@@ -1,9 +1,13 @@
 package indicator
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 )
+
+// MaxURL bounds a url in bytes, in canonical form.
+const MaxURL = 2048
 
 // parseURL returns the canonical form of a url, or the rule it breaks.
 func parseURL(s string) (canonical, rule string) {
@@ -31,7 +35,11 @@ func parseURL(s string) (canonical, rule string) {
 	if scheme == "https" && path != "/" {
 		return "", "must not have a path: on https the path is inside the encryption and cannot be seen, only the host can; leave the path off, or use http"
 	}
-	return scheme + "://" + host + path, ""
+	canonical = scheme + "://" + host + path
+	if len(canonical) > MaxURL {
+		return "", fmt.Sprintf("must not be longer than %d bytes", MaxURL)
+	}
+	return canonical, ""
 }
 
 // checkURL returns the rule that a part other than host and path breaks.

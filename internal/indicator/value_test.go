@@ -122,6 +122,8 @@ func TestParseNamesTheBrokenRule(t *testing.T) {
 		{"a prefix as an address", indicator.TypeIP, "192.0.2.0/24", "type cidr"},
 		{"leading zeros", indicator.TypeIP, "192.0.2.010", "IPv4 or IPv6"},
 		{"an address as a prefix", indicator.TypeCIDR, "192.0.2.1", "prefix length"},
+		{"a url too long", indicator.TypeURL, "http://example.com/" + strings.Repeat("a", indicator.MaxURL), "2048 bytes"},
+		{"a url that is too long once it is encoded", indicator.TypeURL, "http://example.com/" + strings.Repeat("ä", 400), "2048 bytes"},
 		{"a prefix too long", indicator.TypeCIDR, "192.0.2.1/33", "prefix length"},
 
 		{"a hash too short", indicator.TypeFileSHA256, "abcd", "64 hexadecimal"},
