@@ -48,8 +48,8 @@ type DNSAnswer struct {
 	// TTL is the least of the records used, at most a day; zero when none
 	// was.
 	TTL time.Duration
-	// HasECH says that an HTTPS or SVCB record carries keys for Encrypted
-	// ClientHello.
+	// HasECH says that an HTTPS or SVCB record, of whatever name and section,
+	// carries keys for Encrypted ClientHello.
 	HasECH bool
 }
 
@@ -143,6 +143,7 @@ func (r *answerReader) read(rec *record) {
 			r.addAddr(data, rec)
 		}
 	case dns.TypeHTTPS, dns.TypeSVCB:
+		r.readECH(rec)
 		if rec.section == sectionAnswer && r.concerns(rec) {
 			r.readService(rec)
 		}
@@ -166,6 +167,14 @@ func (r *answerReader) keepAddr(addr netip.Addr, ttl uint32) {
 	}
 }
 
+// readECH notes keys in any record: resolvers put the records of a target
+// into the additional section (RFC 9460, section 4.2), and clients may use
+// them.
+func (r *answerReader) readECH(rec *record) {
+	_, params, ok := r.m.service(rec)
+	r.answer.HasECH = r.answer.HasECH || ok && hasECH(r.m.msg[params:rec.end])
+}
+
 // readService takes target and hints of an HTTPS or SVCB record. A target
 // that is the root stands for the owner itself (RFC 9460, section 2.5).
 func (r *answerReader) readService(rec *record) {
@@ -180,8 +189,6 @@ func (r *answerReader) readService(rec *record) {
 			return
 		}
 		switch p.key {
-		case paramECH:
-			r.answer.HasECH = true
 		case paramIPv4Hint:
 			r.addHints(p.value, 4, rec.ttl)
 		case paramIPv6Hint:

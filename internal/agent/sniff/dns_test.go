@@ -106,6 +106,13 @@ func TestParseDNSAnswer(t *testing.T) {
 			DNSAnswer{Name: "a.example", Type: dns.TypeHTTPS, Addrs: addrs("192.0.2.7", "192.0.2.8", "2001:db8::7"), HasECH: true, TTL: time.Minute},
 		},
 		{
+			"keys of another name in the additional section",
+			reply{name: "a.example.", kind: dns.TypeHTTPS, records: []string{
+				"a.example. 60 HTTPS 0 b.example.", `+b.example. 60 HTTPS 1 . ech="AAAA"`,
+			}},
+			DNSAnswer{Name: "a.example", Type: dns.TypeHTTPS, Chain: []string{"b.example"}, HasECH: true, TTL: time.Minute},
+		},
+		{
 			"a service elsewhere, with its address",
 			reply{name: "a.example.", kind: dns.TypeHTTPS, records: []string{
 				"a.example. 60 HTTPS 0 svc.example.", "+svc.example. 30 A 192.0.2.7",

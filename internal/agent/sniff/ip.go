@@ -50,7 +50,10 @@ type Packet struct {
 	// Protocol is ProtocolTCP or ProtocolUDP.
 	Protocol     uint8
 	Source, Dest netip.AddrPort
-	// Seq and Flags are those of a TCP segment, else zero.
+	// Seq is the sequence number of the first byte of a TCP segment's
+	// payload: a SYN has one of its own before it (RFC 9293, section 3.4),
+	// also when it carries data (RFC 7413). Flags are the segment's. Both
+	// are zero for UDP.
 	Seq   uint32
 	Flags TCPFlags
 	// IPHeader is the number of bytes before the TCP or UDP header,
@@ -186,7 +189,7 @@ func parseTransport(b []byte, ip network) (Packet, error) {
 		if len(t) < tcpHeader {
 			return Packet{}, errors.New("the TCP header is cut off")
 		}
-		p.Seq, p.Flags = binary.BigEndian.Uint32(t[4:]), TCPFlags(t[13])
+		p.Seq, p.Flags = payloadSeq(t), TCPFlags(t[13])
 		if size = int(t[12]>>4) * 4; size < tcpHeader || size > len(t) {
 			return Packet{}, fmt.Errorf("a TCP header length of %d is wrong", size)
 		}
@@ -209,6 +212,15 @@ func parseTransport(b []byte, ip network) (Packet, error) {
 	p.Header = ip.header + size
 	p.Payload = t[size:]
 	return p, nil
+}
+
+// payloadSeq is Packet.Seq of a TCP segment.
+func payloadSeq(t []byte) uint32 {
+	seq := binary.BigEndian.Uint32(t[4:])
+	if TCPFlags(t[13])&FlagSYN != 0 {
+		seq++
+	}
+	return seq
 }
 
 // ReplaceUDPPayload returns a new packet that is data, a whole UDP packet,

@@ -48,6 +48,8 @@ func TestParsePacket(t *testing.T) {
 	extensions := []byte{extRouting, 0, 1, 4, 0, 0, 0, 0, extAuth, 0, 0, 0, 0, 0, 0, 0, extFragment, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ProtocolUDP, 0, 0, 0, 0, 0, 0, 1}
 	jumbo := ipv6(ProtocolUDP, udp("x"))
 	clear(jumbo[4:6])
+	syn := tcp("xyz")
+	syn[13] = byte(FlagSYN)
 	tests := []struct {
 		name string
 		data []byte
@@ -57,6 +59,7 @@ func TestParsePacket(t *testing.T) {
 		{"UDP over IPv6", ipv6(ProtocolUDP, udp("x")), Packet{Protocol: ProtocolUDP, Source: from6, Dest: to6, IPHeader: 40, Header: 48, Payload: []byte("x")}},
 		{"TCP over IPv4", ipv4(ProtocolTCP, tcp("xyz")), Packet{Protocol: ProtocolTCP, Source: from4, Dest: to4, Seq: 0xfffffffe, Flags: FlagACK | FlagPSH, IPHeader: 20, Header: 44, Payload: []byte("xyz")}},
 		{"TCP without payload", ipv6(ProtocolTCP, tcp("")), Packet{Protocol: ProtocolTCP, Source: from6, Dest: to6, Seq: 0xfffffffe, Flags: FlagACK | FlagPSH, IPHeader: 40, Header: 64}},
+		{"a SYN that carries data", ipv4(ProtocolTCP, syn), Packet{Protocol: ProtocolTCP, Source: from4, Dest: to4, Seq: 0xffffffff, Flags: FlagSYN, IPHeader: 20, Header: 44, Payload: []byte("xyz")}},
 		{"extension headers", ipv6(extHopByHop, append(extensions, udp("x")...)), Packet{Protocol: ProtocolUDP, Source: from6, Dest: to6, IPHeader: 76, Header: 84, Payload: []byte("x")}},
 		{"a jumbogram", jumbo, Packet{Protocol: ProtocolUDP, Source: from6, Dest: to6, IPHeader: 40, Header: 48, Payload: []byte("x")}},
 		{"bytes behind the packet", append(ipv4(ProtocolUDP, udp("x")), "trailer"...), Packet{Protocol: ProtocolUDP, Source: from4, Dest: to4, IPHeader: 20, Header: 28, Payload: []byte("x")}},

@@ -64,6 +64,15 @@ func (q *QUIC) Add(datagram []byte) Finding {
 	return q.found
 }
 
+// Held returns the number of bytes the reader keeps of the flow.
+func (q *QUIC) Held() int {
+	held := cap(q.crypto.buf)
+	if q.keys != nil {
+		held += cap(q.keys.scratch)
+	}
+	return held
+}
+
 // read goes through the coalesced packets of a datagram (RFC 9000, section
 // 12.2).
 func (q *QUIC) read(datagram []byte) Finding {

@@ -72,6 +72,9 @@ func (t *TCP) Add(seq uint32, payload []byte) Finding {
 	return t.found
 }
 
+// Held returns the number of bytes the reader keeps of the connection.
+func (t *TCP) Held() int { return cap(t.in.buf) + cap(t.tls.hello) }
+
 // advance reads on, with all bytes in order since the connection's start. It
 // ends when more are needed or the finding is final.
 func (t *TCP) advance(data []byte) {
