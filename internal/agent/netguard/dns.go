@@ -134,7 +134,7 @@ func (in *Inspector) judgeAnswer(p Packet, pkt sniff.Packet, msg []byte, length 
 		stripped, _, err := sniff.StripECH(msg)
 		j.rewritten = in.rewrite(stripped, err)
 	}
-	j.answer, j.learn = a, !refuse && len(a.Addrs) > 0
+	j.answer, j.learn = a, !refuse && len(a.Addrs) > 0 && len(a.Name) <= maxLearnedName
 	if in.counts(d) {
 		dest := destinationOf(j.query, s)
 		dest.Port = pkt.Source.Port()
@@ -153,13 +153,17 @@ func (in *Inspector) learn(j judgement, then func()) {
 		return
 	}
 	in.withOwner(j.query, func(pid int) {
-		in.mu.Lock()
-		for _, addr := range j.answer.Addrs {
-			in.names.learn(addr, j.answer.Name, pid, j.answer.TTL, j.at)
-		}
-		in.mu.Unlock()
+		in.remember(j, pid)
 		then()
 	})
+}
+
+func (in *Inspector) remember(j judgement, pid int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, addr := range j.answer.Addrs {
+		in.names.learn(addr, j.answer.Name, pid, j.answer.TTL, j.at)
+	}
 }
 
 // rewrite counts what became of rewriting a message, and returns it or nil.

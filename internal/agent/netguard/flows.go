@@ -13,6 +13,11 @@ import (
 const (
 	maxLive      = 1 << 16
 	maxUndecided = 1 << 12
+	// maxHeld bounds the bytes held of all undecided connections together.
+	// It is far above what clients need, who say their name in two or three
+	// segments, and far below what as many connections can make us hold
+	// that never say one.
+	maxHeld = 16 << 20
 	// undecidedFor bounds how long a connection may take to say its name.
 	undecidedFor = 10 * time.Second
 )
@@ -22,11 +27,15 @@ type undecided struct {
 	tcp   *sniff.TCP
 	quic  *sniff.QUIC
 	since time.Time
+	// held is what the reader holds in bytes.
+	held int
 }
 
 // flowTable remembers connections by name, within bounds.
 type flowTable struct {
 	undecided map[Flow]*undecided
+	// held is what the readers in undecided hold in bytes.
+	held int
 	// live are connections that were let through, and as what.
 	live map[Flow]verdict.Subject
 	// refused are UDP flows that were refused, and when.
@@ -43,28 +52,44 @@ func newFlowTable() *flowTable {
 }
 
 // read gives a packet's payload to the reader of its connection. Once the
-// finding is no longer undecided the reader is gone.
+// finding is no longer undecided the reader is gone; so is one that panics, so
+// that what comes next is not given to it again.
 func (t *flowTable) read(f Flow, pkt sniff.Packet, now time.Time) sniff.Finding {
 	u := t.undecided[f]
 	if u == nil {
 		u = newUndecided(f, now)
-		if finding := u.add(pkt); finding.State != sniff.Undecided {
-			return finding
-		}
-		if len(t.undecided) >= maxUndecided {
-			dropOne(t.undecided)
-		}
-		t.undecided[f] = u
-		return sniff.Finding{}
 	}
+	t.drop(f)
 	finding := u.add(pkt)
-	if finding.State == sniff.Undecided && now.Sub(u.since) > undecidedFor {
+	switch {
+	case finding.State != sniff.Undecided:
+	case now.Sub(u.since) > undecidedFor:
 		finding = sniff.Finding{State: sniff.Nameless, Reason: sniff.ReasonLimit, Addr: finding.Addr}
-	}
-	if finding.State != sniff.Undecided {
-		delete(t.undecided, f)
+	default:
+		t.keep(f, u)
 	}
 	return finding
+}
+
+// keep remembers an undecided connection, at the cost of others where a bound
+// is reached.
+func (t *flowTable) keep(f Flow, u *undecided) {
+	for other := range t.undecided {
+		if len(t.undecided) < maxUndecided && t.held+u.held <= maxHeld {
+			break
+		}
+		t.drop(other)
+	}
+	t.undecided[f] = u
+	t.held += u.held
+}
+
+// drop forgets an undecided connection, if it is one.
+func (t *flowTable) drop(f Flow) {
+	if u := t.undecided[f]; u != nil {
+		t.held -= u.held
+		delete(t.undecided, f)
+	}
 }
 
 func newUndecided(f Flow, now time.Time) *undecided {
@@ -74,11 +99,15 @@ func newUndecided(f Flow, now time.Time) *undecided {
 	return &undecided{quic: sniff.NewQUIC(), since: now}
 }
 
-func (u *undecided) add(pkt sniff.Packet) sniff.Finding {
+func (u *undecided) add(pkt sniff.Packet) (finding sniff.Finding) {
 	if u.tcp != nil {
-		return u.tcp.Add(pkt.Seq, pkt.Payload)
+		finding = u.tcp.Add(pkt.Seq, pkt.Payload)
+		u.held = u.tcp.Held()
+		return finding
 	}
-	return u.quic.Add(pkt.Payload)
+	finding = u.quic.Add(pkt.Payload)
+	u.held = u.quic.Held()
+	return finding
 }
 
 // accept remembers what a connection was let through as.
@@ -122,7 +151,7 @@ func (t *flowTable) decidedBefore(f Flow, finding sniff.Finding, now time.Time) 
 }
 
 func (t *flowTable) forget(f Flow) {
-	delete(t.undecided, f)
+	t.drop(f)
 	delete(t.live, f)
 	delete(t.refused, f)
 	delete(t.dns, f)

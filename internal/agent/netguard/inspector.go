@@ -185,6 +185,10 @@ func (in *Inspector) Handle(p Packet, answer func(Verdict)) {
 type outcome struct {
 	verdict  Verdict
 	observed *Observation
+	// subject is what was judged and rules what judged it, where an observed
+	// connection was decided.
+	subject verdict.Subject
+	rules   *verdict.Ruleset
 }
 
 func decided(d Decision) outcome { return outcome{verdict: Verdict{Decision: d}} }
@@ -196,16 +200,33 @@ func (in *Inspector) settle(o outcome, answer func(Verdict)) {
 		return
 	}
 	var once sync.Once
-	o.observed.Done = func() { once.Do(func() { answer(o.verdict) }) }
+	o.observed.Done = func() { once.Do(func() { answer(in.review(o)) }) }
 	in.cfg.Report(*o.observed)
+}
+
+// review returns the verdict of an outcome that had to wait. Where new rules
+// refuse by now what the earlier ones accepted, it is Refuse: SetRuleset has
+// given the connection out to be cut, and accepting it after that would undo
+// the cut.
+func (in *Inspector) review(o outcome) Verdict {
+	if o.rules == nil || o.verdict.Decision != Accept {
+		return o.verdict
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.rules == o.rules {
+		return o.verdict
+	}
+	if d := in.rules.Decide(o.subject, in.cfg.Now()); d.Refuses() {
+		return Verdict{Decision: Refuse}
+	}
+	return o.verdict
 }
 
 // handleFlow reads on in a connection that is not decided yet.
 func (in *Inspector) handleFlow(p Packet, pkt sniff.Packet, answer func(Verdict)) {
 	f := Flow{Protocol: pkt.Protocol, Source: pkt.Source, Dest: pkt.Dest}
-	in.mu.Lock()
 	o, names, s := in.judgeFlow(p, f, pkt)
-	in.mu.Unlock()
 	if names == nil {
 		in.settle(o, answer)
 		return
@@ -214,17 +235,22 @@ func (in *Inspector) handleFlow(p Packet, pkt sniff.Packet, answer func(Verdict)
 		if name, ok := nameFor(pid, names); ok {
 			s.Host, s.Evidence = name, event.EvidenceDNS
 		}
-		in.mu.Lock()
-		o := in.decide(p, f, s)
-		in.mu.Unlock()
-		in.settle(o, answer)
+		in.settle(in.decideLater(p, f, s), answer)
 	})
 }
 
+// decideLater is decide for a caller that does not hold mu.
+func (in *Inspector) decideLater(p Packet, f Flow, s verdict.Subject) outcome {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.decide(p, f, s)
+}
+
 // judgeFlow returns the outcome of a packet; or, when that depends on who
-// sends it, the names to choose from and the subject without its name. The
-// caller holds mu.
+// sends it, the names to choose from and the subject without its name.
 func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []learnedName, verdict.Subject) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if in.rules == nil {
 		return decided(Pass), nil, verdict.Subject{}
 	}
@@ -271,7 +297,8 @@ func (in *Inspector) decide(p Packet, f Flow, s verdict.Subject) outcome {
 	} else {
 		in.flows.accept(f, s)
 	}
-	if in.counts(d) && !reportedAtFirstPacket(d) {
+	if !reportedAtFirstPacket(d, f, s) && in.counts(d) {
+		o.subject, o.rules = s, in.rules
 		o.observed = &Observation{
 			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
 			Evidence: s.Evidence, UID: p.UID, HasUID: p.HasUID,
@@ -295,9 +322,10 @@ func (in *Inspector) counts(d verdict.Decision) bool {
 }
 
 // reportedAtFirstPacket tells whether an address decided, which was reported
-// when the connection's first packet was seen, see handleAddress.
-func reportedAtFirstPacket(d verdict.Decision) bool {
-	return !d.Refuses() && (d.Indicator.Type == indicator.TypeIP || d.Indicator.Type == indicator.TypeCIDR)
+// when the connection's first packet was seen, see handleAddress. An address
+// that was asked of a proxy shows in no first packet.
+func reportedAtFirstPacket(d verdict.Decision, f Flow, s verdict.Subject) bool {
+	return !d.Refuses() && d.Step == verdict.StepAddress && s.Addr == f.Dest.Addr().Unmap()
 }
 
 // handleAddress reports the first packet of a connection to an address that
@@ -305,19 +333,24 @@ func reportedAtFirstPacket(d verdict.Decision) bool {
 func (in *Inspector) handleAddress(p Packet, pkt sniff.Packet, answer func(Verdict)) {
 	f := Flow{Protocol: pkt.Protocol, Source: pkt.Source, Dest: pkt.Dest}
 	s := verdict.Subject{Addr: pkt.Dest.Addr(), Port: pkt.Dest.Port(), Evidence: event.EvidenceIP}
-	o := decided(Pass)
+	in.settle(in.judgeAddress(p, f, s), answer)
+}
+
+func (in *Inspector) judgeAddress(p Packet, f Flow, s verdict.Subject) outcome {
 	in.mu.Lock()
-	if in.rules != nil {
-		now := in.cfg.Now()
-		if d := in.rules.Decide(s, now); in.counts(d) {
-			o.observed = &Observation{
-				Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
-				Evidence: s.Evidence, UID: p.UID, HasUID: p.HasUID,
-			}
+	defer in.mu.Unlock()
+	o := decided(Pass)
+	if in.rules == nil {
+		return o
+	}
+	now := in.cfg.Now()
+	if d := in.rules.Decide(s, now); in.counts(d) {
+		o.observed = &Observation{
+			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
+			Evidence: s.Evidence, UID: p.UID, HasUID: p.HasUID,
 		}
 	}
-	in.mu.Unlock()
-	in.settle(o, answer)
+	return o
 }
 
 // withOwner calls then with the process behind f, 0 for an unknown one: at
@@ -350,7 +383,7 @@ func (in *Inspector) withOwner(f Flow, then func(pid int)) {
 // where it goes. Through a proxy that is not where its packets go.
 func subjectOf(f Flow, finding sniff.Finding) verdict.Subject {
 	s := verdict.Subject{
-		Host: finding.Host, Path: finding.Path, Addr: f.Dest.Addr().Unmap(), Port: f.Dest.Port(), Evidence: finding.Evidence,
+		Host: finding.Host, Path: boundedPath(finding.Path), Addr: f.Dest.Addr().Unmap(), Port: f.Dest.Port(), Evidence: finding.Evidence,
 	}
 	if finding.Addr.IsValid() || finding.Evidence == event.EvidenceHTTPConnect || finding.Evidence == event.EvidenceSOCKS5 {
 		s.Addr = finding.Addr
@@ -359,6 +392,17 @@ func subjectOf(f Flow, finding sniff.Finding) verdict.Subject {
 		s.Port = finding.Port
 	}
 	return s
+}
+
+// boundedPath is what is remembered and reported of a request's path: its
+// canonical form, which is printable ASCII, cut to what a url indicator can
+// have. No indicator tells two paths apart behind that.
+func boundedPath(path string) string {
+	if path == "" {
+		return ""
+	}
+	path = indicator.CanonicalPath(path)
+	return path[:min(len(path), indicator.MaxURL)]
 }
 
 func destinationOf(f Flow, s verdict.Subject) event.Destination {

@@ -17,6 +17,9 @@ const (
 	maxNamesPerAddress = 8
 	minLearned         = 10 * time.Minute
 	maxLearned         = 24 * time.Hour
+	// maxLearnedName is the longest a host name can be. A name with escapes
+	// for bytes that no host name has can be four times as long.
+	maxLearnedName = 253
 )
 
 // learnedName is a name that was resolved to an address, by whom.
