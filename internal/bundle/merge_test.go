@@ -21,7 +21,7 @@ func appSet(t *testing.T, ids ...string) Set {
 }
 
 func TestMergeIsTheSameAsMakingOneSet(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+	random := rand.New(rand.NewPCG(1, 2))
 	for range 50 {
 		var all []string
 		parts := make([][]string, 3)

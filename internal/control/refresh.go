@@ -84,9 +84,7 @@ func (s *Service) compile(revision uint64, apply func(*audience.State) audience.
 	if err != nil {
 		return fmt.Errorf("compiling revision %d: %w", revision, err)
 	}
-	for _, a := range snapshot.Audiences() {
-		s.publisher.Remember(a.Digest, a.Set)
-	}
+	s.publisher.Remember(snapshot.Audiences())
 	s.snapshot.Store(snapshot)
 	for id := range changed.Devices {
 		if snapshot.Of(id) == nil {

@@ -297,15 +297,15 @@ func TestSyncWaitsForTheAcknowledgement(t *testing.T) {
 
 	answered := make(chan error)
 	go func() {
-		v, err := s.SyncDevice(t.Context(), admin(), "d")
-		if err == nil && v.Applied.Digest != v.Desired {
-			err = errors.New("it returned before the device was up to date")
+		v, failed := s.SyncDevice(t.Context(), admin(), "d")
+		if failed == nil && v.Applied.Digest != v.Desired {
+			failed = errors.New("it returned before the device was up to date")
 		}
-		answered <- err
+		answered <- failed
 	}()
 	next(t, session, bundle.MessageSync)
 	d.apply()
-	if err := <-answered; err != nil {
+	if err = <-answered; err != nil {
 		t.Errorf("syncing: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -368,7 +368,8 @@ func TestAPITokens(t *testing.T) {
 	if control.RoleViewer.Allows(control.RoleOperator) || control.Role("").Allows("") {
 		t.Error("a role allows too much")
 	}
-	if err := s.Refused(t.Context(), control.Attempt{Actor: control.Actor{Kind: control.ActorUnknown}, Action: "GET /x", Reason: "no\x00token"}); err != nil {
+	attempt := control.Attempt{Actor: control.Actor{Kind: control.ActorUnknown}, Action: "GET /x", Reason: "no\x00token"}
+	if err = s.Refused(t.Context(), attempt); err != nil {
 		t.Errorf("noting a refusal: %v", err)
 	}
 	log, err := s.AuditLog(t.Context(), control.AuditQuery{Action: "GET /x"})

@@ -201,7 +201,7 @@ type FeatureUpdate struct {
 
 // AuditQuery asks for the audit log, newest first.
 type AuditQuery struct {
-	// Actor, Action and Target limit to entries that have exactly it.
+	// Actor is the id of one. Each limits to entries that have exactly it.
 	Actor, Action, Target string
 	PageQuery
 }

@@ -331,8 +331,8 @@ func TestTokensCountTheirUses(t *testing.T) {
 				if diff := cmp.Diff(token, got, cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("token (-want +got):\n%s", diff)
 				}
-				if _, _, err := tx.TokenBySecret([]byte{9}); !errors.Is(err, store.ErrNotFound) {
-					t.Errorf("another secret: %v, want ErrNotFound", err)
+				if _, _, missing := tx.TokenBySecret([]byte{9}); !errors.Is(missing, store.ErrNotFound) {
+					t.Errorf("another secret: %v, want ErrNotFound", missing)
 				}
 				return err
 			})

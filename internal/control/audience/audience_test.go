@@ -178,7 +178,7 @@ func TestADifferenceOfOneTagIsSmall(t *testing.T) {
 	c, s, p := compiler(), fleetOf(1, 100_000), audience.NewPublisher(private)
 	first, _ := compile(t, c, s, everything())
 	before := first.Of("d00000")
-	p.Remember(before.Digest, before.Set)
+	p.Remember(first.Audiences())
 	s.Revision, s.Taggings["itunes"] = 2, tagging()
 	second, _ := compile(t, c, s, audience.Changed{Taggings: true})
 	after := second.Of("d00000")
@@ -204,6 +204,48 @@ func TestADifferenceOfOneTagIsSmall(t *testing.T) {
 	}
 	if digest := open(t, public, whole, bundle.Current{}); digest != after.Digest {
 		t.Errorf("the whole leads to %s, want %s", digest, after.Digest)
+	}
+}
+
+func TestSetsInForceAreRememberedLongest(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := audience.NewPublisher(private)
+	set := func(n int) *audience.Audience {
+		s, err := bundle.NewSet(slices.Values([]bundle.Record{bundle.App("app", fmt.Sprint(n))}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &audience.Audience{Set: s, Digest: s.Digest()}
+	}
+	standing, old := set(-1), set(0)
+	p.Remember([]*audience.Audience{standing, old})
+	var newest *audience.Audience
+	for n := range 3000 {
+		newest = set(n + 1)
+		p.Remember([]*audience.Audience{standing, newest})
+	}
+	for _, test := range []struct {
+		name string
+		from *audience.Audience
+		want string
+	}{
+		{"a set in force all the time", standing, standing.Digest},
+		{"a set outdated long ago", old, ""},
+	} {
+		text, err := p.Envelope(newest, 1, test.from.Digest, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e bundle.Envelope
+		if err := json.Unmarshal(text, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Base != test.want {
+			t.Errorf("%s: the bundle is a difference from %q, want %q", test.name, e.Base, test.want)
+		}
 	}
 }
 

@@ -15,12 +15,12 @@ const (
 	validity = 7 * 24 * time.Hour
 	// resign is how old a signature may get before it is made anew.
 	resign = 12 * time.Hour
-	// keptSets bounds the sets that differences can be made from, keptLines
-	// their records; the latest set is kept however large it is.
-	keptSets  = 64
+	// keptSets and keptLines bound the sets that differences can be made
+	// from, and their records.
+	keptSets  = 2048
 	keptLines = 4_000_000
-	// keptPacked bounds the packed bundles.
-	keptPacked = 128
+	// keptBytes bounds the packed bundles.
+	keptBytes = 128 << 20
 )
 
 // Publisher signs and packs bundles. It is safe for concurrent use; what it
@@ -30,29 +30,30 @@ type Publisher struct {
 
 	// mu guards the following.
 	mu sync.Mutex
-	// sets are the recent sets by digest, order their digests, oldest first.
-	sets   map[string]bundle.Set
-	order  []string
-	lines  int
-	bodies fifo[route, *body]
-	packed fifo[consignment, *packed]
+	// sets are the recent sets by digest, lines their records. clock counts
+	// what was remembered.
+	sets  map[string]*remembered
+	lines int
+	clock uint64
+	// packed are the packed bundles, order their keys, oldest first, bytes
+	// their size.
+	packed map[consignment]*packed
+	order  []consignment
+	bytes  int
 }
 
-// route leads from the set an agent has to the one it ought to have.
-type route struct{ from, to string }
+type remembered struct {
+	set bundle.Set
+	// at is when it was last remembered.
+	at uint64
+}
 
-// consignment is one envelope: a route, signed for a version and a time.
+// consignment is one envelope: from the set an agent has to the one it ought
+// to have, signed for a version and a time.
 type consignment struct {
-	route
-	version uint64
-	period  int64
-}
-
-// body is the compressed part of an envelope, made once.
-type body struct {
-	once     sync.Once
-	envelope bundle.Envelope
-	err      error
+	from, to string
+	version  uint64
+	period   int64
 }
 
 // packed is an envelope in JSON, made once.
@@ -60,33 +61,51 @@ type packed struct {
 	once sync.Once
 	json []byte
 	err  error
+	// size is what was counted for it, guarded by the Publisher's mu.
+	size int
 }
 
 // NewPublisher returns a Publisher that signs with key.
 func NewPublisher(key ed25519.PrivateKey) *Publisher {
-	return &Publisher{
-		key: key, sets: make(map[string]bundle.Set),
-		bodies: newFIFO[route, *body](keptPacked), packed: newFIFO[consignment, *packed](keptPacked),
+	return &Publisher{key: key, sets: make(map[string]*remembered), packed: make(map[consignment]*packed)}
+}
+
+// Remember keeps the sets in force, so that differences from them can be made
+// once they are outdated, and forgets those that have been outdated longest.
+func (p *Publisher) Remember(audiences []*Audience) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clock++
+	for _, a := range audiences {
+		r, ok := p.sets[a.Digest]
+		if !ok {
+			r = &remembered{set: a.Set}
+			p.sets[a.Digest] = r
+			p.lines += a.Set.Len()
+		}
+		r.at = p.clock
+	}
+	for len(p.sets) > keptSets || p.lines > keptLines {
+		if !p.forgetOldest() {
+			return
+		}
 	}
 }
 
-// Remember keeps a set, so that differences from it can be made once it is
-// outdated.
-func (p *Publisher) Remember(digest string, set bundle.Set) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.sets[digest]; ok {
-		return
+// forgetOldest forgets one set that is not in force, if there is one.
+func (p *Publisher) forgetOldest() bool {
+	digest, oldest := "", p.clock
+	for d, r := range p.sets {
+		if r.at < oldest {
+			digest, oldest = d, r.at
+		}
 	}
-	p.sets[digest] = set
-	p.order = append(p.order, digest)
-	p.lines += set.Len()
-	for len(p.order) > keptSets || p.lines > keptLines && len(p.order) > 1 {
-		oldest := p.order[0]
-		p.order = p.order[1:]
-		p.lines -= p.sets[oldest].Len()
-		delete(p.sets, oldest)
+	if digest == "" {
+		return false
 	}
+	p.lines -= p.sets[digest].set.Len()
+	delete(p.sets, digest)
+	return true
 }
 
 // Envelope returns the audience's bundle under a version as JSON: the
@@ -94,62 +113,59 @@ func (p *Publisher) Remember(digest string, set bundle.Set) {
 // known any more. All callers share the bytes.
 func (p *Publisher) Envelope(a *Audience, version uint64, from string, now time.Time) ([]byte, error) {
 	p.mu.Lock()
-	base, known := p.sets[from]
-	if !known {
+	var base bundle.Set
+	if r, known := p.sets[from]; known {
+		base = r.set
+	} else {
 		from = ""
 	}
-	r := route{from: from, to: a.Digest}
-	c := consignment{route: r, version: version, period: now.Unix() / int64(resign/time.Second)}
-	b := p.bodies.get(r, func() *body { return &body{} })
-	e := p.packed.get(c, func() *packed { return &packed{} })
+	c := consignment{from: from, to: a.Digest, version: version, period: now.Unix() / int64(resign/time.Second)}
+	e, ok := p.packed[c]
+	if !ok {
+		e = &packed{}
+		p.packed[c], p.order = e, append(p.order, c)
+	}
 	p.mu.Unlock()
 
-	e.once.Do(func() { e.json, e.err = p.pack(a, version, base, b, r, now) })
+	e.once.Do(func() {
+		e.json, e.err = p.pack(a, version, from, base, now)
+		p.account(c, e)
+	})
 	return e.json, e.err
 }
 
-func (p *Publisher) pack(a *Audience, version uint64, base bundle.Set, b *body, r route, now time.Time) ([]byte, error) {
-	b.once.Do(func() { b.envelope, b.err = bundle.Seal(nil, nil, r.from, bundle.Diff(base, a.Set)) })
-	if b.err != nil {
-		return nil, b.err
+// account counts a bundle that was just packed, unless it was forgotten
+// meanwhile, and forgets the oldest if there are too many.
+func (p *Publisher) account(c consignment, e *packed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.packed[c] != e {
+		return
 	}
+	e.size = len(e.json)
+	p.bytes += e.size
+	for p.bytes > keptBytes && len(p.order) > 1 {
+		oldest := p.order[0]
+		p.order = p.order[1:]
+		p.bytes -= p.packed[oldest].size
+		delete(p.packed, oldest)
+	}
+}
+
+func (p *Publisher) pack(a *Audience, version uint64, from string, base bundle.Set, now time.Time) ([]byte, error) {
 	header, signature, err := bundle.SignHeader(p.key, bundle.Header{
 		Audience: a.Key, Version: version, IssuedAt: now.UTC(), NotAfter: now.Add(validity).UTC(),
 	}, a.Set)
 	if err != nil {
 		return nil, err
 	}
-	e := b.envelope
-	e.Header, e.Signature = header, signature
+	e, err := bundle.Seal(header, signature, from, bundle.Diff(base, a.Set))
+	if err != nil {
+		return nil, err
+	}
 	packed, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("writing bundle %d: %w", version, err)
 	}
 	return packed, nil
-}
-
-// fifo keeps the latest values made, up to a limit.
-type fifo[K comparable, V any] struct {
-	limit  int
-	values map[K]V
-	order  []K
-}
-
-func newFIFO[K comparable, V any](limit int) fifo[K, V] {
-	return fifo[K, V]{limit: limit, values: make(map[K]V)}
-}
-
-// get returns the value under k, which make makes if there is none.
-func (f *fifo[K, V]) get(k K, make func() V) V {
-	if v, ok := f.values[k]; ok {
-		return v
-	}
-	v := make()
-	f.values[k] = v
-	f.order = append(f.order, k)
-	if len(f.order) > f.limit {
-		delete(f.values, f.order[0])
-		f.order = f.order[1:]
-	}
-	return v
 }
