@@ -44,11 +44,14 @@ func (s httpService) serve() error {
 	return nil
 }
 
+// close closes the listener as well, in case the server has not come to serve
+// it yet.
 func (s httpService) close() error {
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return err
+	err := s.srv.Close()
+	if listenerErr := s.listener.Close(); !errors.Is(listenerErr, net.ErrClosed) {
+		err = errors.Join(err, listenerErr)
 	}
-	return s.srv.Close()
+	return err
 }
 
 // http3Service is an http3.Server and its open socket.
