@@ -73,12 +73,9 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	root, err := os.MkdirTemp("", "idt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(root) })
-	dir, err := state.Open(root)
+	// The name of the temporary directory must leave room for a socket's.
+	t.Chdir(t.TempDir())
+	dir, err := state.Open("state")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -495,3 +492,6 @@ func TestWithoutAnAgentTheClientSaysHowToStartOne(t *testing.T) {
 		t.Errorf("got %v, want unreachable with a hint", err)
 	}
 }
+
+// elapse lets time pass, in a synctest bubble.
+func elapse(d time.Duration) { <-time.After(d) }

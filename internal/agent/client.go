@@ -35,13 +35,15 @@ func NewClient(dir state.Dir) *Client {
 // error, as that of the other methods, is a fault.Unreachable.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
-	return s, c.call(ctx, http.MethodGet, pathStatus, nil, &s)
+	err := c.call(ctx, http.MethodGet, pathStatus, nil, &s)
+	return s, err
 }
 
 // Sync has the newest bundle fetched now, and returns when it is in force.
 func (c *Client) Sync(ctx context.Context) (Status, error) {
 	var s Status
-	return s, c.call(ctx, http.MethodPost, pathSync, nil, &s)
+	err := c.call(ctx, http.MethodPost, pathSync, nil, &s)
+	return s, err
 }
 
 // Explain asks what would happen to a connection. Any of the arguments may
@@ -52,7 +54,8 @@ func (c *Client) Explain(ctx context.Context, host, path string, ip netip.Addr) 
 		q.Set("ip", ip.String())
 	}
 	var e Explanation
-	return e, c.call(ctx, http.MethodGet, pathExplain, q, &e)
+	err := c.call(ctx, http.MethodGet, pathExplain, q, &e)
+	return e, err
 }
 
 // Rescue has every trace removed from the kernel.

@@ -148,8 +148,7 @@ type problem struct {
 }
 
 func problemOf(err error) problem {
-	var f *fault.Error
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return problem{f.Code, f.Error(), f.Hint}
 	}
 	return problem{Code: fault.Internal, Message: err.Error()}

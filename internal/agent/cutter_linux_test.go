@@ -27,13 +27,13 @@ func TestOnlyOpenConnectionsCountAsCut(t *testing.T) {
 	defer func() { _ = listener.Close() }()
 	dial := func() (net.Conn, net.Conn, netguard.Flow) {
 		t.Helper()
-		here, err := net.Dial("tcp", listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
+		here, dialErr := net.Dial("tcp", listener.Addr().String())
+		if dialErr != nil {
+			t.Fatal(dialErr)
 		}
-		there, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
+		there, acceptErr := listener.Accept()
+		if acceptErr != nil {
+			t.Fatal(acceptErr)
 		}
 		return here, there, netguard.Flow{
 			Protocol: 6, Source: netip.MustParseAddrPort(here.LocalAddr().String()), Dest: netip.MustParseAddrPort(here.RemoteAddr().String()),

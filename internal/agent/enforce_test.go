@@ -325,12 +325,12 @@ func TestAnExpiredIndicatorLeavesTheKernelByItself(t *testing.T) {
 			_ = e.run(ctx)
 		}()
 		mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen, block("203.0.113.9", time.Now().Add(time.Hour))))
-		time.Sleep(time.Hour - time.Second)
+		elapse(time.Hour - time.Second)
 		synctest.Wait()
 		if len(l.configs) != 1 || len(l.configs[0].Refused) != 1 {
 			t.Fatalf("before its end the kernel was told %+v", l.configs)
 		}
-		time.Sleep(2 * time.Second)
+		elapse(2 * time.Second)
 		synctest.Wait()
 		if len(l.configs) != 2 || len(l.configs[1].Refused) != 0 {
 			t.Errorf("after its end the kernel was told %+v", l.configs)
@@ -353,7 +353,7 @@ func TestRulesThatFailedAtStartAreTriedAgain(t *testing.T) {
 			defer close(ended)
 			_ = e.run(ctx)
 		}()
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		synctest.Wait()
 		if e.enforcing() {
 			t.Error("enforcing although the kernel refuses")
@@ -361,7 +361,7 @@ func TestRulesThatFailedAtStartAreTriedAgain(t *testing.T) {
 		l.mu.Lock()
 		l.setFails = nil
 		l.mu.Unlock()
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		synctest.Wait()
 		if !e.enforcing() || e.mode() != fleet.ModeBlock {
 			t.Error("not tried again")

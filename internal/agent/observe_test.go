@@ -104,7 +104,7 @@ func TestAFloodReleasesEveryConnectionAndIsCounted(t *testing.T) {
 		for range flood {
 			o.report(netguard.Observation{Time: began, Done: func() { released.Add(1) }})
 		}
-		time.Sleep(holdFor)
+		elapse(holdFor)
 		synctest.Wait()
 		if released.Load() != flood {
 			t.Errorf("%d of %d connections go on after %s", released.Load(), flood, holdFor)

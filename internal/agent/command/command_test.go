@@ -216,3 +216,15 @@ func TestTheSystemsVersionIsRead(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func FuzzTarget(f *testing.F) {
+	for _, s := range []string{"a.example", "http://a.example:80/x", "[::1]", "https://[2001:db8::1%25eth0]:1/", "://"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := parseTarget(text)
+		if err == nil && (got.host == "" && !got.addr.IsValid() || got.port == 0 || got.tls && got.path != "") {
+			t.Errorf("%q became %+v", text, got)
+		}
+	})
+}

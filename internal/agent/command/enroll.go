@@ -2,6 +2,7 @@ package command
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ func (c *commander) enroll() *cobra.Command {
 			if err != nil {
 				return fault.New(fault.Invalid, "%v", err).WithHint("make one with: interdict token create")
 			}
-			switch err := c.dir().Enrolled(); {
+			switch err = c.dir().Enrolled(); {
 			case err == nil:
 				return fault.New(fault.Conflict, "this machine is enrolled already").
 					WithHint("interdict-agent unenroll, then enrol again")
@@ -97,7 +98,7 @@ The last good bundle is in force before the network is looked for. When the
 agent ends, in order or not, the kernel rules stay: known-bad addresses remain
 refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err := c.dir().Enrolled(); err != nil {
+			if err = c.dir().Enrolled(); err != nil {
 				return err
 			}
 			dir, err := state.Open(c.opts.stateDir)
@@ -165,28 +166,26 @@ func (c *commander) unenroll() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unenroll", Short: "Delete the device on the server, its state here, and every kernel rule", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir := c.dir()
-			id, err := dir.Identity()
+			id, err := c.dir().Identity()
 			if err != nil {
 				return err
 			}
-			client := agent.NewClient(dir)
-			if _, statusErr := client.Status(cmd.Context()); statusErr == nil {
-				if local {
-					return client.UnenrollLocally(cmd.Context())
+			client := agent.NewClient(c.dir())
+			_, statusErr := client.Status(cmd.Context())
+			switch {
+			case statusErr != nil && local:
+				err = c.erase(cmd.Context())
+			case statusErr != nil:
+				if err = uplink.Unenroll(cmd.Context(), id); err == nil {
+					err = c.erase(cmd.Context())
 				}
-				return withLocalHint(client.Unenroll(cmd.Context()))
+			case local:
+				err = client.UnenrollLocally(cmd.Context())
+			default:
+				err = client.Unenroll(cmd.Context())
 			}
-			if !local {
-				if err := uplink.Unenroll(cmd.Context(), id); err != nil {
-					return withLocalHint(err)
-				}
-			}
-			if err := agent.CleanUp(cmd.Context(), c.logger(slog.LevelWarn)); err != nil {
-				return err
-			}
-			if err := dir.Erase(); err != nil {
-				return err
+			if err != nil {
+				return withLocalHint(err)
 			}
 			c.say("device %s is unenrolled", id.DeviceID)
 			return nil
@@ -194,6 +193,14 @@ func (c *commander) unenroll() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&local, "local", false, "do not tell the server; the device stays on its list")
 	return cmd
+}
+
+// erase does what an agent does that is told to unenrol.
+func (c *commander) erase(ctx context.Context) error {
+	if err := agent.CleanUp(ctx, c.logger(slog.LevelWarn)); err != nil {
+		return err
+	}
+	return c.dir().Erase()
 }
 
 func withLocalHint(err error) error {

@@ -99,14 +99,14 @@ func (t target) connect(ctx context.Context, a *attempt) error {
 		return tls.Client(conn, &tls.Config{ServerName: t.host, InsecureSkipVerify: true}).HandshakeContext(ctx) //nolint:gosec // see above
 	}
 	a.Stage = "http"
-	if err := conn.SetDeadline(time.Now().Add(tryTimeout)); err != nil {
+	if err = conn.SetDeadline(time.Now().Add(tryTimeout)); err != nil {
 		return err
 	}
 	host := t.host
 	if host == "" {
 		host = t.addr.String()
 	}
-	if _, err := fmt.Fprintf(conn, "HEAD %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", t.path, host); err != nil {
+	if _, err = fmt.Fprintf(conn, "HEAD %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", t.path, host); err != nil {
 		return err
 	}
 	_, err = conn.Read(make([]byte, 1))

@@ -97,12 +97,12 @@ func TestAWindowClosesByItself(t *testing.T) {
 		stop := running(t, j)
 		for range 3 {
 			j.Record(t.Context(), blocked("a.example"))
-			time.Sleep(10 * time.Second)
+			elapse(10 * time.Second)
 		}
 		if got := readAll(t, dir); len(got) != 1 {
 			t.Fatalf("%d lines before the window closes, want 1", len(got))
 		}
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		synctest.Wait()
 		got := readAll(t, dir)
 		if len(got) != 2 || got[1].Count != 3 || got[1].ID != got[0].ID || !got[1].LastSeen.After(got[0].LastSeen) {
@@ -131,7 +131,7 @@ func TestASteadyStreamIsStillMadeDurableEverySecond(t *testing.T) {
 		stop := running(t, j)
 		for n := range 30 {
 			j.Record(t.Context(), blocked(fmt.Sprintf("%d.example", n)))
-			time.Sleep(100 * time.Millisecond)
+			elapse(100 * time.Millisecond)
 			j.mu.Lock()
 			since := j.unsynced
 			j.mu.Unlock()
@@ -319,3 +319,6 @@ func TestSentences(t *testing.T) {
 		}
 	}
 }
+
+// elapse lets time pass, in a synctest bubble.
+func elapse(d time.Duration) { <-time.After(d) }

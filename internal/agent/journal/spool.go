@@ -109,7 +109,7 @@ func openSpool(dir string, limit int64) (*Spool, error) {
 func (s *Spool) adopt(name string) error {
 	stem, ok := strings.CutSuffix(name, segmentSuffix)
 	key, l, found := strings.Cut(stem, "-")
-	if _, err := ulid.ParseStrict(key); !ok || !found || err != nil {
+	if !ok || !found || !isULID(key) {
 		return nil
 	}
 	seg := &segment{key: key, lane: lane(l)}
@@ -121,6 +121,11 @@ func (s *Spool) adopt(name string) error {
 	s.segments = append(s.segments, seg)
 	s.size += seg.size
 	return nil
+}
+
+func isULID(s string) bool {
+	_, err := ulid.ParseStrict(s)
+	return err == nil
 }
 
 func (s *Spool) path(seg *segment) string {

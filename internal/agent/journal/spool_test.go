@@ -274,9 +274,9 @@ func TestNextWaitsForAnEventAndALittleForMore(t *testing.T) {
 				_ = s.Done(key)
 			}
 		}()
-		time.Sleep(time.Hour)
+		elapse(time.Hour)
 		mustAppend(t, s, laneMain, 1)
-		time.Sleep(linger / 2)
+		elapse(linger / 2)
 		mustAppend(t, s, laneMain, 2)
 		if diff := cmp.Diff([]int{1, 2}, <-batches); diff != "" {
 			t.Errorf("the batch (-want +got):\n%s", diff)
@@ -300,4 +300,38 @@ func TestWhatCannotBeWrittenIsCounted(t *testing.T) {
 	if got := s.Stats().Dropped; got.Audited != 1 {
 		t.Errorf("dropped %+v, want one audited", got)
 	}
+}
+
+func FuzzSegmentOnDisk(f *testing.F) {
+	f.Add([]byte("{\"n\":1}\n{\"n\":2}\n"))
+	f.Add([]byte("{\"n\":1}\n{\"n\""))
+	f.Add([]byte("\x00\n\n[]\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		dir := t.TempDir()
+		name := "01ARZ3NDEKTSV4RRFFQ69G5FAV-main.jsonl"
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := mustOpenSpool(t, dir, testLimit)
+		for {
+			key, batch, err := s.take()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if key == "" {
+				break
+			}
+			for l := range bytes.Lines(batch) {
+				if !json.Valid(l) || !bytes.HasSuffix(l, []byte("\n")) {
+					t.Errorf("line %q would be sent", l)
+				}
+			}
+			if err := s.Done(key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if st := s.Stats(); st.Events != 0 || st.Bytes != 0 {
+			t.Errorf("%+v is left when all is sent", st)
+		}
+	})
 }

@@ -118,7 +118,7 @@ func (d Dir) Identity() (Identity, error) {
 		return Identity{}, fmt.Errorf("reading the identity: %w", err)
 	}
 	var f identityFile
-	if err := json.Unmarshal(b, &f); err != nil {
+	if err = json.Unmarshal(b, &f); err != nil {
 		return Identity{}, fmt.Errorf("reading %s: %w", d.Path(fileIdentity), err)
 	}
 	if len(f.BundleKey) != ed25519.PublicKeySize {

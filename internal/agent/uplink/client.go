@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -73,9 +74,7 @@ func (c *client) open(ctx context.Context, method, path string, body []byte, hea
 	if err != nil {
 		return nil, fmt.Errorf("making a request to %s: %w", path, err)
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, unreachable(c.base, err)
@@ -105,12 +104,13 @@ func (c *client) exchange(ctx context.Context, path string, in, out any) error {
 	if err != nil {
 		return err
 	}
-	return c.read(resp, out)
+	defer func() { _ = resp.Body.Close() }()
+	return c.read(resp.Body, out)
 }
 
-func (c *client) read(resp *http.Response, out any) error {
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+// read reads a JSON document into out, which may be nil.
+func (c *client) read(body io.Reader, out any) error {
+	b, err := io.ReadAll(io.LimitReader(body, maxAnswer))
 	if err != nil {
 		return unreachable(c.base, err)
 	}
@@ -176,8 +176,10 @@ func (c *client) send(ctx context.Context, key string, body []byte) (bundle.Even
 	if err != nil {
 		return bundle.EventReceipt{}, err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	var receipt bundle.EventReceipt
-	return receipt, c.read(resp, &receipt)
+	err = c.read(resp.Body, &receipt)
+	return receipt, err
 }
 
 // unreachable makes a fault of an exchange that broke off, with a hint where
@@ -201,8 +203,7 @@ func unreachable(server string, err error) error {
 // rootCause takes the address and method off an http.Client's error, which
 // the fault says already.
 func rootCause(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

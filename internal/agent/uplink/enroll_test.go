@@ -21,14 +21,14 @@ func TestEnrolmentIsOnDiskAfterwards(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := dir.Identity(); !errors.Is(err, state.ErrNotEnrolled) {
+		if _, err = dir.Identity(); !errors.Is(err, state.ErrNotEnrolled) {
 			t.Fatalf("got %v before enrolment, want ErrNotEnrolled", err)
 		}
 		id, err := Enroll(t.Context(), EnrollConfig{Token: s.token(), Name: "desk", Labels: map[string]string{"site": "b"}, Dial: s.dial})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := dir.SaveIdentity(id); err != nil {
+		if err = dir.SaveIdentity(id); err != nil {
 			t.Fatal(err)
 		}
 		read, err := dir.Identity()

@@ -54,7 +54,7 @@ func (u *Uplink) renew(ctx context.Context) error {
 		return err
 	}
 	var resp bundle.RenewResponse
-	if err := u.client.exchange(ctx, bundle.PathRenew, bundle.RenewRequest{CSR: csr}, &resp); err != nil {
+	if err = u.client.exchange(ctx, bundle.PathRenew, bundle.RenewRequest{CSR: csr}, &resp); err != nil {
 		return err
 	}
 	cert, err := certificate(key, resp.Certificate)

@@ -562,3 +562,6 @@ func (m *memorySpool) Reject(key string) error {
 	m.mu.Unlock()
 	return m.Done(key)
 }
+
+// elapse lets time pass, in a synctest bubble.
+func elapse(d time.Duration) { <-time.After(d) }

@@ -21,7 +21,7 @@ import (
 
 // settle lets everything happen that needs no more than a moment.
 func settle() {
-	time.Sleep(time.Second)
+	elapse(time.Second)
 	synctest.Wait()
 }
 
@@ -241,7 +241,7 @@ func TestADamagedBundleOnDiskIsFetchedAgainButNeverAnOlderOne(t *testing.T) {
 				whole[i], changed = 'B', true
 			}
 		}
-		if err := os.WriteFile(dir.Path("bundle.json"), whole, 0o600); err != nil {
+		if err = os.WriteFile(dir.Path("bundle.json"), whole, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		got, err := dir.Bundle(id)
@@ -286,7 +286,7 @@ func TestABundleThatCannotBeAppliedIsToldAndTriedAgain(t *testing.T) {
 		a.mu.Lock()
 		a.fail = nil
 		a.mu.Unlock()
-		time.Sleep(maxPause)
+		elapse(maxPause)
 		synctest.Wait()
 		if got := s.lastApplied(); got.Version != 2 || got.Error != "" {
 			t.Errorf("acknowledged %+v in the end, want version 2", got)
@@ -305,7 +305,7 @@ func TestASilentServerIsLeftAfterThreeIntervals(t *testing.T) {
 		s.mu.Unlock()
 		silent := time.Now()
 		for range 200 {
-			time.Sleep(time.Second)
+			elapse(time.Second)
 			synctest.Wait()
 			s.mu.Lock()
 			again := len(s.opened) > 1
@@ -328,7 +328,7 @@ func TestPingsKeepAStreamOpen(t *testing.T) {
 		s := newTestServer(t)
 		dir, _ := enrolled(t, s)
 		startAgent(t, s, dir)
-		time.Sleep(time.Hour)
+		elapse(time.Hour)
 		synctest.Wait()
 		if len(s.opened) != 1 {
 			t.Errorf("%d streams in an hour, want one", len(s.opened))
@@ -347,14 +347,14 @@ func TestAnAgentComesBackSoonAfterItsServer(t *testing.T) {
 			t.Fatal("not connected")
 		}
 		s.stop()
-		time.Sleep(24 * time.Hour)
+		elapse(24 * time.Hour)
 		synctest.Wait()
 		if a.Status().Connected || !a.hasHealth(health.ServerUnreachable) {
 			t.Error("nothing says that the server is away")
 		}
 		s.publish(2, setOf(t, fleet.ModeBlock, 1))
 		s.start()
-		time.Sleep(maxPause + time.Second)
+		elapse(maxPause + time.Second)
 		synctest.Wait()
 		if !a.Status().Connected || a.hasHealth(health.ServerUnreachable) {
 			t.Error("not connected again")
@@ -373,7 +373,7 @@ func TestTheSlowCheckFindsWhatNoNudgeTold(t *testing.T) {
 		startAgent(t, s, dir)
 		settle()
 		s.publish(2, setOf(t, fleet.ModeBlock, 1))
-		time.Sleep(checkEvery + time.Second)
+		elapse(checkEvery + time.Second)
 		synctest.Wait()
 		if got := s.lastApplied(); got.Version != 2 {
 			t.Errorf("acknowledged version %d, want 2", got.Version)
@@ -407,12 +407,12 @@ func TestTheCertificateIsRenewedAtTwoThirdsOfItsLife(t *testing.T) {
 		s := newTestServer(t)
 		dir, id := enrolled(t, s)
 		a := startAgent(t, s, dir)
-		time.Sleep(deviceLife*2/3 - 2*time.Hour)
+		elapse(deviceLife*2/3 - 2*time.Hour)
 		synctest.Wait()
 		if now, err := dir.Identity(); err != nil || !now.Certificate.Leaf.Equal(id.Certificate.Leaf) {
 			t.Fatalf("the certificate was renewed too early (%v)", err)
 		}
-		time.Sleep(4 * time.Hour)
+		elapse(4 * time.Hour)
 		synctest.Wait()
 		renewed, err := dir.Identity()
 		if err != nil || renewed.Certificate.Leaf.Equal(id.Certificate.Leaf) {
@@ -424,7 +424,7 @@ func TestTheCertificateIsRenewedAtTwoThirdsOfItsLife(t *testing.T) {
 		// From the next connection on it is the new one.
 		s.stop()
 		s.start()
-		time.Sleep(maxPause + time.Second)
+		elapse(maxPause + time.Second)
 		synctest.Wait()
 		if got, want := s.serials[len(s.serials)-1], renewed.Certificate.Leaf.SerialNumber.String(); got != want {
 			t.Errorf("the agent connects with certificate %s, want %s", got, want)
@@ -466,7 +466,7 @@ func TestEventsAreSentUntilTheServerHasThem(t *testing.T) {
 		s.mu.Lock()
 		s.eventStatus = 0
 		s.mu.Unlock()
-		time.Sleep(maxPause)
+		elapse(maxPause)
 		synctest.Wait()
 		if len(s.events) != 2 || len(a.spool.keys) != 0 {
 			t.Errorf("%d batches arrived and %d wait, want all to have arrived", len(s.events), len(a.spool.keys))
