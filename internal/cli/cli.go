@@ -123,7 +123,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	f.StringVar(&s.server, "server", "", "the server's `URL` (or INTERDICT_SERVER, or the one of 'interdict login')")
 	f.StringVar(&s.token, "token", "", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
 	f.StringVar(&s.ca, "ca", "", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
-	f.StringVarP(&s.format, "output", "o", "table", "how to print data: table, json or csv")
+	f.StringVarP(&s.format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
 	root.AddCommand(
 		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newDeviceCmd(s),
 		newAlertCmd(s), newEventCmd(s), newTokenCmd(s), newFeatureCmd(s), newAuditLogCmd(s), newVersionCmd(s),

@@ -69,8 +69,11 @@ func Wrap(c Config) http.Handler {
 			abort := survive(recover(), rec, r, c.Logger)
 			took := time.Since(start)
 			c.Observe(r, rec.code(), took)
-			c.Logger.DebugContext(r.Context(), "request", "request_id", id, "method", r.Method, "path", r.URL.Path,
-				"status", rec.code(), "took", took, "source", Source(r))
+			// Asked first, because the arguments cost more than the rest.
+			if c.Logger.Enabled(r.Context(), slog.LevelDebug) {
+				c.Logger.DebugContext(r.Context(), "request", "request_id", id, "method", r.Method, "path", r.URL.Path,
+					"status", rec.code(), "took", took, "source", Source(r))
+			}
 			if abort {
 				panic(http.ErrAbortHandler)
 			}

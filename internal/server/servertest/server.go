@@ -27,7 +27,8 @@ type Server struct {
 	Token string
 	// HTTP knows the server by the fingerprint in the admin token.
 	HTTP *http.Client
-	// Log is what the server logged, from level debug on.
+	// Log is what the server logged, from level debug on; in a benchmark from
+	// level info on.
 	Log *Log
 }
 
@@ -41,10 +42,13 @@ func Start(tb testing.TB) *Server {
 // StartIn is Start with a data directory that may have been used before.
 func StartIn(tb testing.TB, dir string) *Server {
 	tb.Helper()
-	log := &Log{}
+	log, level := &Log{}, slog.LevelDebug
+	if _, measures := tb.(*testing.B); measures {
+		level = slog.LevelInfo
+	}
 	s, err := server.New(server.Config{
 		DataDir: dir, Listen: "127.0.0.1:0", Version: "test",
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		tb.Fatal(err)
