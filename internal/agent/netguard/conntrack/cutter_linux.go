@@ -49,8 +49,9 @@ func (c *Cutter) Close() error {
 
 // Cut implements netguard.Cutter. A local TCP connection loses its socket,
 // which resets the far side, and its entry in the connection table. Of any
-// other the entry is marked refused: without it a QUIC connection would go
-// on, since only its first packets are inspected. Cut does all it can and
+// other the entry is marked refused, and so is what its client sends next, as
+// an acknowledgement: without the mark a QUIC connection would go on, since
+// only its first packets are inspected. Cut does all it can and
 // returns what failed.
 func (c *Cutter) Cut(ctx context.Context, flows []netguard.Flow) error {
 	c.mu.Lock()

@@ -239,11 +239,11 @@ func (p *program) bare() {
 }
 
 // answers fills the chain of packets towards whoever opened a connection. On
-// a refused TCP connection they pass: what they provoke is reset on its way
-// out, and that tells both ends, where a reset to the server alone would
-// leave the client waiting.
+// a refused connection they pass: what they provoke, a segment or a QUIC
+// acknowledgement, is refused on its way out, and that tells the client at
+// once. Refusing the answers would tell the server alone and leave the client
+// waiting, a QUIC client until its idle timeout of 30 seconds or so.
 func (p *program) answers() {
-	p.rule(chainAnswers, protocol(unix.IPPROTO_UDP), connectionMark(netguard.MarkRefuse), match{goTo(chainRefuse)})
 	dns := p.queue(CounterQueuedDNS, netguard.QueueDNS)
 	p.rule(chainAnswers, protocol(unix.IPPROTO_UDP), sourcePort(portDNS), dns)
 	tcp := append(protocol(unix.IPPROTO_TCP), sourcePort(portDNS)...)
