@@ -182,6 +182,9 @@ func peerHTTP3(ctx context.Context, pool *x509.CertPool, args []string) (string,
 // peerHTTP3Slow reads an endless download, and says so with its first bytes.
 func peerHTTP3Slow(ctx context.Context, pool *x509.CertPool, args []string) (string, error) {
 	transport := http3To(pool, args[1])
+	// As most programs have it: a connection that falls silent lasts half a
+	// minute.
+	transport.QUICConfig = &quic.Config{MaxIdleTimeout: 30 * time.Second}
 	defer transport.Close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+args[0]+"/slow", nil)
 	if err != nil {
