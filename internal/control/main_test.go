@@ -66,6 +66,12 @@ func admin() control.Actor {
 // start starts a service on a store that may be there already.
 func start(tb testing.TB, c store.Config, clk *clock) *server {
 	tb.Helper()
+	return startAt(tb, c, clk, "https://interdict.example.net:8443")
+}
+
+// startAt starts a service that agents reach at a URL.
+func startAt(tb testing.TB, c store.Config, clk *clock, url string) *server {
+	tb.Helper()
 	st, err := store.Open(tb.Context(), c)
 	if err != nil {
 		tb.Fatalf("opening the store: %v", err)
@@ -75,7 +81,7 @@ func start(tb testing.TB, c store.Config, clk *clock) *server {
 		tb.Fatalf("loading the catalog: %v", err)
 	}
 	service, err := control.New(tb.Context(), control.Config{
-		Store: st, Catalog: apps, URL: "https://interdict.example.net:8443", Hosts: []string{"192.0.2.1"}, Now: clk.Now,
+		Store: st, Catalog: apps, URL: url, Hosts: []string{"192.0.2.1"}, Now: clk.Now,
 	})
 	if err != nil {
 		tb.Fatalf("making the service: %v", err)

@@ -377,3 +377,25 @@ func TestAPITokens(t *testing.T) {
 		t.Errorf("audit log %+v (%v), want the refusal", log, err)
 	}
 }
+
+func TestAServerThatMovedTakesItsNewNameOutOfBundles(t *testing.T) {
+	c, clk := store.Config{Dir: t.TempDir()}, newClock()
+	s := start(t, c, clk)
+	d := s.newDevice("d")
+	i, _, err := s.CreateIndicator(t.Context(), admin(), control.NewIndicator{
+		Type: indicator.TypeDomain, Value: "moved.example", Action: indicator.ActionBlock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.apply()
+	s.end()
+
+	d.server = startAt(t, c, clk, "https://interdict.moved.example:8443")
+	if d.fetch() == 0 {
+		t.Fatal("there is no new bundle although the server moved")
+	}
+	if _, ok := d.record(bundle.KindIndicator, i.ID); ok {
+		t.Error("the bundle cuts agents off from the server's new name")
+	}
+}
