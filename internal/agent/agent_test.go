@@ -100,6 +100,7 @@ func newSite(t *testing.T) *site {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	s.server = httptest.NewUnstartedServer(mux)
+	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	clients := x509.NewCertPool()
 	clients.AddCert(ca)
 	s.server.TLS = &tls.Config{
@@ -289,10 +290,10 @@ func TestWithoutANetworkTheLastGoodBundleIsInForce(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := s.run()
-	if len(r.lab.configs) != 1 || len(r.lab.configs[0].Refused) != 1 {
-		t.Fatalf("when the agent was ready the kernel had been told %+v", r.lab.configs)
+	if len(r.lab.told()) != 1 || len(r.lab.told()[0].Refused) != 1 {
+		t.Fatalf("when the agent was ready the kernel had been told %+v", r.lab.told())
 	}
-	if got, want := r.lab.configs[0].Exempt, netip.MustParseAddrPort(strings.TrimPrefix(s.server.URL, "https://")); !slices.Equal(got, []netip.AddrPort{want}) {
+	if got, want := r.lab.told()[0].Exempt, netip.MustParseAddrPort(strings.TrimPrefix(s.server.URL, "https://")); !slices.Equal(got, []netip.AddrPort{want}) {
 		t.Errorf("exempt is %v, want the server, %s", got, want)
 	}
 	eventually(t, "the server is said to be unreachable", func() bool {
@@ -321,8 +322,8 @@ func TestSyncReturnsWhenTheKernelHasTheRules(t *testing.T) {
 	if status.Mode != fleet.ModeAudit || status.PolicyID != "policy-1" || !status.Uplink.Acknowledged || s.lastAcked() != 1 {
 		t.Errorf("got %+v, acknowledged %d; want audit mode of bundle 1, acknowledged", status, s.lastAcked())
 	}
-	if len(r.lab.configs) == 0 || !r.lab.configs[len(r.lab.configs)-1].Inspect {
-		t.Errorf("the kernel was told %+v", r.lab.configs)
+	if len(r.lab.told()) == 0 || !r.lab.told()[len(r.lab.told())-1].Inspect {
+		t.Errorf("the kernel was told %+v", r.lab.told())
 	}
 	got := s.events()
 	if len(got) != 1 || got[0].EventID != event.IDConfigChanged || got[0].Device != "device-1" {

@@ -60,14 +60,21 @@ func (l *lab) taken() []string {
 	return steps
 }
 
+// told is what the kernel was told, oldest first.
+func (l *lab) told() []netguard.Config {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.configs)
+}
+
 // The lab is the guard, ...
 func (l *lab) Set(_ context.Context, c netguard.Config) error {
 	l.step("kernel")
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.setFails != nil {
 		return l.setFails
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.configs = append(l.configs, c)
 	return nil
 }
@@ -204,7 +211,7 @@ func TestABundleGoesIntoForceInOrder(t *testing.T) {
 		Inspect: true, QueueBase: QueueBase, Exempt: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8443")},
 		Refused: []netguard.Range{{From: netip.MustParseAddr("203.0.113.9"), To: netip.MustParseAddr("203.0.113.9")}},
 	}
-	if diff := cmp.Diff(want, l.configs[1], cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+	if diff := cmp.Diff(want, l.told()[1], cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("the kernel's rules (-want +got):\n%s", diff)
 	}
 	cut := l.events[2]
@@ -243,11 +250,11 @@ func TestSomebodyListensBeforeTheKernelAsks(t *testing.T) {
 	if diff := cmp.Diff([]string{"stop listening", "listen", "inspector", "kernel", "5007"}, l.taken()); diff != "" {
 		t.Errorf("steps for another fail mode (-want +got):\n%s", diff)
 	}
-	if !l.configs[1].FailClosed {
+	if !l.told()[1].FailClosed {
 		t.Error("the kernel was not told to fail closed")
 	}
 	mustApply(t, e, bundleOf(t, 3, fleet.ModeDisabled, fleet.FailClosed))
-	if c := l.configs[2]; c.Inspect {
+	if c := l.told()[2]; c.Inspect {
 		t.Errorf("disabled, the kernel was told %+v", c)
 	}
 }
@@ -327,13 +334,13 @@ func TestAnExpiredIndicatorLeavesTheKernelByItself(t *testing.T) {
 		mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen, block("203.0.113.9", time.Now().Add(time.Hour))))
 		elapse(time.Hour - time.Second)
 		synctest.Wait()
-		if len(l.configs) != 1 || len(l.configs[0].Refused) != 1 {
-			t.Fatalf("before its end the kernel was told %+v", l.configs)
+		if len(l.told()) != 1 || len(l.told()[0].Refused) != 1 {
+			t.Fatalf("before its end the kernel was told %+v", l.told())
 		}
 		elapse(2 * time.Second)
 		synctest.Wait()
-		if len(l.configs) != 2 || len(l.configs[1].Refused) != 0 {
-			t.Errorf("after its end the kernel was told %+v", l.configs)
+		if len(l.told()) != 2 || len(l.told()[1].Refused) != 0 {
+			t.Errorf("after its end the kernel was told %+v", l.told())
 		}
 		cancel()
 		<-ended
@@ -399,8 +406,8 @@ func TestADisabledCaptureStillRefusesAddresses(t *testing.T) {
 		return nil, errors.New("no queues here")
 	}
 	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen, block("203.0.113.9", time.Time{})))
-	if len(l.configs) != 1 || len(l.configs[0].Refused) != 1 {
-		t.Errorf("the kernel was told %+v", l.configs)
+	if len(l.told()) != 1 || len(l.told()[0].Refused) != 1 {
+		t.Errorf("the kernel was told %+v", l.told())
 	}
 	if items := set.Items(); len(items) != 1 || items[0].Code != health.CaptureMissing {
 		t.Errorf("got items %+v, want capture_missing", items)
