@@ -206,6 +206,6 @@ func (e Envelope) body() (io.Reader, func(), error) {
 		}
 		return io.LimitReader(r, MaxBody), r.Close, nil
 	default:
-		return nil, nil, fmt.Errorf("opening a bundle with encoding %q: %w", e.Encoding, ErrFormat)
+		return nil, nil, fmt.Errorf("opening a bundle with encoding %.80q: %w", e.Encoding, ErrFormat)
 	}
 }

@@ -33,7 +33,7 @@ func (s Set) add(lines []string) (Set, error) {
 		rest = rest[i:]
 		key := recordKey(l)
 		if len(out) > 0 && recordKey(out[len(out)-1]) == key || len(rest) > 0 && recordKey(rest[0]) == key {
-			return Set{}, fmt.Errorf("two records are called %q", strings.TrimSpace(key))
+			return Set{}, fmt.Errorf("two records are called %.80q", strings.TrimSpace(key))
 		}
 		out = append(out, l)
 	}

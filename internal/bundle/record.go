@@ -109,7 +109,7 @@ func (r Record) line() (string, error) {
 	}
 	for _, f := range fields {
 		if strings.ContainsAny(f, "\t\n\r") {
-			return "", fmt.Errorf("writing record %s %q: %q holds a tab or a line break", r.Kind, r.Key, f)
+			return "", fmt.Errorf("writing record %s %.80q: %.80q holds a tab or a line break", r.Kind, r.Key, f)
 		}
 	}
 	return strings.Join(fields, "\t"), nil
@@ -134,7 +134,7 @@ func parseLine(line string) (Record, error) {
 	n := splitTabs(line, f[:])
 	r := Record{Kind: Kind(f[0]), Key: f[1]}
 	if n < 2 || r.Kind == "" || r.Key == "" {
-		return Record{}, fmt.Errorf("reading record %q: kind or key is missing", line)
+		return Record{}, fmt.Errorf("reading record %.80q: kind or key is missing", line)
 	}
 	switch r.Kind {
 	case KindSetting:
@@ -148,10 +148,10 @@ func parseLine(line string) (Record, error) {
 		i.AppID, i.GenerateAlert = f[7], f[9] == "1"
 		var err error
 		if i.ExpiresAt, err = parseUnix(f[8], time.Second); err != nil {
-			return Record{}, fmt.Errorf("reading the expiry of record %q: %w", line, err)
+			return Record{}, fmt.Errorf("reading the expiry of record %.80q: %w", line, err)
 		}
 		if i.CreatedAt, err = parseUnix(f[10], time.Millisecond); err != nil {
-			return Record{}, fmt.Errorf("reading the creation time of record %q: %w", line, err)
+			return Record{}, fmt.Errorf("reading the creation time of record %.80q: %w", line, err)
 		}
 	}
 	return r, nil

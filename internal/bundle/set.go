@@ -32,7 +32,7 @@ func NewSet(records iter.Seq[Record]) (Set, error) {
 			return Set{}, err
 		}
 		if len(l) > MaxLine {
-			return Set{}, fmt.Errorf("writing record %s %q: %d bytes are more than %d", r.Kind, r.Key, len(l), MaxLine)
+			return Set{}, fmt.Errorf("writing record %s %.80q: %d bytes are more than %d", r.Kind, r.Key, len(l), MaxLine)
 		}
 		lines = append(lines, l)
 	}
@@ -43,10 +43,10 @@ func NewSet(records iter.Seq[Record]) (Set, error) {
 func newSetFromSorted(lines []string) (Set, error) {
 	for i := 1; i < len(lines); i++ {
 		if recordKey(lines[i-1]) == recordKey(lines[i]) {
-			return Set{}, fmt.Errorf("two records are called %q", strings.TrimSpace(recordKey(lines[i])))
+			return Set{}, fmt.Errorf("two records are called %.80q", strings.TrimSpace(recordKey(lines[i])))
 		}
 		if lines[i-1] > lines[i] {
-			return Set{}, fmt.Errorf("record %q is out of order", lines[i])
+			return Set{}, fmt.Errorf("record %.80q is out of order", lines[i])
 		}
 	}
 	return Set{lines: lines}, nil
@@ -138,7 +138,7 @@ func (s Set) Apply(changes io.Reader) (Set, error) {
 			}
 			put = append(put, rest)
 		default:
-			return Set{}, fmt.Errorf("reading change %q: it starts with neither + nor -", line)
+			return Set{}, fmt.Errorf("reading change %.80q: it starts with neither + nor -", line)
 		}
 	}
 	if err := sc.Err(); err != nil {

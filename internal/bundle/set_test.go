@@ -115,9 +115,16 @@ func TestDamagedChangesAreRefused(t *testing.T) {
 		"app\ta\tA\n", "+\n", "x\n", "+app\n", "+app\tb\tB\n+app\tb\tC\n",
 		"+ind\ti\tdomain\tx\tblock\tlow\tcustom\t\tnever\t0\t\n",
 		"+app\tb\t" + strings.Repeat("x", bundle.MaxLine+1) + "\n",
+		"+" + strings.Repeat("x", bundle.MaxLine-1) + "\n", strings.Repeat("x", bundle.MaxLine) + "\n",
 	} {
-		if _, err := base.Apply(strings.NewReader(changes)); err == nil {
+		_, err := base.Apply(strings.NewReader(changes))
+		if err == nil {
 			t.Errorf("got no error for %.60q", changes)
+			continue
+		}
+		// It goes into event 5900 as its reason, which is bounded.
+		if n := len(err.Error()); n > 500 {
+			t.Errorf("the error for %.60q has %d bytes", changes, n)
 		}
 	}
 }
