@@ -8,10 +8,13 @@
 package event
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // ID is the number of an event kind, the same as that of the Windows event
@@ -188,38 +191,29 @@ func (id ID) Title() string {
 }
 
 // Validate checks that an event that came from outside is complete enough to
-// be stored: an id, a known event id, an action, plausible times and count,
-// and no control characters or oversized text. It returns the first fault,
-// naming the field.
+// be stored: a ULID, an event id, an action, times and count, and in no field
+// control characters or oversized text. Event ids and actions that are not
+// known here are fine: they come from a newer agent. It returns the first
+// fault, naming the field.
 func (e *Event) Validate() error {
+	if _, err := ulid.ParseStrict(e.ID); err != nil {
+		return fmt.Errorf("id: %.64q is not a ULID", e.ID)
+	}
 	switch {
-	case len(e.ID) != 26:
-		return fmt.Errorf("id: %q is not a ULID of 26 characters", e.ID)
 	case e.EventID <= 0 || e.EventID > 99999:
 		return fmt.Errorf("event_id: %d is not between 1 and 99999", e.EventID)
 	case e.Action == "":
 		return fmt.Errorf("action: is missing")
 	case e.Time.IsZero():
 		return fmt.Errorf("time: is missing")
+	case e.FirstSeen.IsZero():
+		return fmt.Errorf("first_seen: is missing")
+	case e.LastSeen.IsZero():
+		return fmt.Errorf("last_seen: is missing")
 	case e.Count < 1:
 		return fmt.Errorf("count: %d is less than 1", e.Count)
 	}
-	for _, f := range []struct {
-		name, value string
-		limit       int
-	}{
-		{"action", string(e.Action), 64},
-		{"app_id", e.AppID, 128},
-		{"app_name", e.AppName, 256},
-		{"indicator_id", e.IndicatorID, 512},
-		{"destination.host", e.Destination.Host, 255},
-		{"destination.url", e.Destination.URL, 4096},
-		{"process.path", e.Process.Path, 4096},
-		{"process.command", e.Process.Command, 8192},
-		{"process.parent_path", e.Process.ParentPath, 4096},
-		{"user.name", e.User.Name, 256},
-		{"reason", e.Reason, 4096},
-	} {
+	for _, f := range e.texts() {
 		if len(f.value) > f.limit {
 			return fmt.Errorf("%s: %d bytes are more than %d", f.name, len(f.value), f.limit)
 		}
@@ -230,4 +224,42 @@ func (e *Event) Validate() error {
 	return nil
 }
 
-func isControl(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }
+// text is a field that holds text, and its limit in bytes.
+type text struct {
+	name, value string
+	limit       int
+}
+
+// texts returns every field that holds text.
+func (e *Event) texts() []text {
+	c := cmp.Or(e.Change, &Change{})
+	return []text{
+		{"device", e.Device, 64},
+		{"action", string(e.Action), 64},
+		{"app_id", e.AppID, 128},
+		{"app_name", e.AppName, 256},
+		{"indicator_id", e.IndicatorID, 512},
+		{"severity", e.Severity, 64},
+		// A name in a look-up may hold any byte, each escaped with four.
+		{"destination.host", e.Destination.Host, 1024},
+		{"destination.url", e.Destination.URL, 4096},
+		{"destination.protocol", e.Destination.Protocol, 64},
+		{"evidence", string(e.Evidence), 64},
+		{"process.path", e.Process.Path, 4096},
+		{"process.sha256", e.Process.SHA256, 64},
+		{"process.command", e.Process.Command, 8192},
+		{"process.parent_path", e.Process.ParentPath, 4096},
+		{"process.container", e.Process.Container, 256},
+		{"user.name", e.User.Name, 256},
+		{"policy_id", e.PolicyID, 128},
+		{"change.setting", c.Setting, 256},
+		{"change.old", c.Old, 4096},
+		{"change.new", c.New, 4096},
+		{"change.channel", c.Channel, 64},
+		{"reason", e.Reason, 4096},
+	}
+}
+
+// isControl covers the control characters of ASCII and of Latin-1, which
+// terminals obey as well.
+func isControl(r rune) bool { return r < 0x20 && r != '\t' || r >= 0x7f && r < 0xa0 }
