@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"interdict/internal/fault"
 )
@@ -69,6 +70,9 @@ func termFault(format string, args ...any) error {
 // splitTerms splits at spaces outside double quotes, and takes the quotes
 // away.
 func splitTerms(expr string) ([]string, error) {
+	if !utf8.ValidString(expr) {
+		return nil, termFault("the expression is not text in UTF-8")
+	}
 	var terms []string
 	var b strings.Builder
 	quoted, started := false, false

@@ -27,6 +27,7 @@ func BenchmarkTagToApplied(b *testing.B) {
 }
 
 func benchmarkTag(b *testing.B, agents int) {
+	b.Helper()
 	s := servertest.Start(b)
 	s.Call(b, http.MethodPost, "/api/v1/policies", map[string]any{"name": "all", "settings": map[string]any{"network_protection": "block"}}, nil)
 	s.Call(b, http.MethodPut, "/api/v1/policies/all/assignment", map[string]any{}, nil)
