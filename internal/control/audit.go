@@ -6,6 +6,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"interdict/internal/fault"
 	"interdict/internal/store"
 )
 
@@ -43,6 +44,13 @@ func (s *Service) Refused(ctx context.Context, a Attempt) error {
 
 // AuditLog returns the audit log, newest first.
 func (s *Service) AuditLog(ctx context.Context, q AuditQuery) (Page[AuditEntry], error) {
+	var faults fault.Fields
+	checkText(&faults, "actor", q.Actor)
+	checkText(&faults, "action", q.Action)
+	checkText(&faults, "target", q.Target)
+	if err := faults.Err("the query is not valid"); err != nil {
+		return Page[AuditEntry]{}, err
+	}
 	return pageOf(ctx, s, q.PageQuery, func(tx *store.Tx, size int) ([]AuditEntry, error) {
 		return tx.AuditLog(store.AuditQuery{Actor: q.Actor, Action: q.Action, Target: q.Target, Before: q.Cursor, Limit: size})
 	}, func(e *AuditEntry) string { return e.ID })

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
+	"unicode/utf8"
 
 	"github.com/oklog/ulid/v2"
 
@@ -58,7 +60,11 @@ func (s *Service) Ingest(ctx context.Context, id fleet.DeviceID, key string, eve
 	return receipt, nil
 }
 
-// checkEvent makes sure that an event can be kept.
+// maxCount bounds an event's count, so that the sums of alerts stay numbers.
+const maxCount = 1_000_000_000
+
+// checkEvent makes sure that an event can be kept: concurrent batches share a
+// transaction, so what the database refuses would harm other devices.
 func checkEvent(e *event.Event) error {
 	if err := e.Validate(); err != nil {
 		return err
@@ -66,11 +72,30 @@ func checkEvent(e *event.Event) error {
 	if _, err := ulid.ParseStrict(e.ID); err != nil {
 		return fmt.Errorf("id: %q is not a ULID", e.ID)
 	}
+	if e.Count > maxCount {
+		return fmt.Errorf("count: %d is more than %d", e.Count, maxCount)
+	}
+	for _, t := range []time.Time{e.Time, e.FirstSeen, e.LastSeen} {
+		if !t.IsZero() && (t.Year() < 1970 || t.Year() > 2200) {
+			return fmt.Errorf("time: the year %d is not between 1970 and 2200", t.Year())
+		}
+	}
+	for _, text := range []string{string(e.Action), e.AppID, e.IndicatorID, e.Destination.Host, e.User.Name} {
+		if !utf8.ValidString(text) {
+			return fmt.Errorf("%q is not valid UTF-8", text)
+		}
+	}
 	return nil
 }
 
 // Alerts returns alerts, those that were raised last first.
 func (s *Service) Alerts(ctx context.Context, q AlertQuery) (Page[alert.Alert], error) {
+	var faults fault.Fields
+	checkText(&faults, "device", q.Device)
+	checkText(&faults, "app", q.App)
+	if err := faults.Err("the query is not valid"); err != nil {
+		return Page[alert.Alert]{}, err
+	}
 	device := s.eventDevice(q.Device)
 	page, err := pageOf(ctx, s, q.PageQuery, func(tx *store.Tx, size int) ([]alert.Alert, error) {
 		return tx.Alerts(store.AlertQuery{Device: device, App: q.App, Before: q.Cursor, Limit: size})
@@ -84,6 +109,9 @@ func (s *Service) Alerts(ctx context.Context, q AlertQuery) (Page[alert.Alert], 
 // Alert returns the alert with an id.
 func (s *Service) Alert(ctx context.Context, id string) (alert.Alert, error) {
 	var a alert.Alert
+	if !isText(id) {
+		return a, fault.New(fault.NotFound, "there is no alert %q", id)
+	}
 	err := s.store.View(ctx, func(tx *store.Tx) (err error) {
 		a, err = tx.Alert(id)
 		return err
@@ -158,6 +186,11 @@ func (s *Service) eventQuery(q *EventQuery) (store.EventQuery, error) {
 		Since: q.Since, Until: q.Until, Limit: size, Ascending: q.After != "",
 	}
 	var faults fault.Fields
+	checkText(&faults, "device", q.Device)
+	checkText(&faults, "app", q.App)
+	checkText(&faults, "host", q.Host)
+	checkText(&faults, "action", string(q.Action))
+	checkText(&faults, "user", q.User)
 	if q.After != "" && q.Cursor != "" {
 		faults.Add("cursor", "must be empty when after is given")
 	}

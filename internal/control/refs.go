@@ -156,6 +156,13 @@ func checkDescription(faults *fault.Fields, text string) {
 	}
 }
 
+// checkText refuses what no database can look for.
+func checkText(faults *fault.Fields, field, text string) {
+	if !isText(text) {
+		faults.Add(field, "must be printable text")
+	}
+}
+
 func isText(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -145,6 +145,9 @@ func (s *Service) Tokens(ctx context.Context, q PageQuery) (Page[TokenView], err
 func (s *Service) RevokeToken(ctx context.Context, actor Actor, ref string) (TokenView, error) {
 	now := s.now().UTC()
 	var t store.Token
+	if !isText(ref) {
+		return TokenView{}, fault.New(fault.NotFound, "there is no enrolment token %q", ref)
+	}
 	err := s.store.Write(ctx, func(tx *store.Tx) error {
 		found, err := tx.TokensCalled(ref)
 		if err != nil {
@@ -166,7 +169,10 @@ func (s *Service) RevokeToken(ctx context.Context, actor Actor, ref string) (Tok
 		tx.Audit(s.entry(actor, "token.revoke", t.ID, before, t))
 		return tx.UpdateToken(t)
 	})
-	return viewToken(t, now), err
+	if err != nil {
+		return TokenView{}, err
+	}
+	return viewToken(t, now), nil
 }
 
 func viewToken(t store.Token, now time.Time) TokenView {

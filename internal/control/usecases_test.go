@@ -287,6 +287,38 @@ func TestBatchesThatAreNoneAreRefused(t *testing.T) {
 	wantFault(t, err, fault.Invalid)
 }
 
+func TestEventsThatCannotBeKeptAreRejectedAlone(t *testing.T) {
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := start(t, e.config(t), newClock())
+			d := s.newDevice("d")
+			var batch []event.Event
+			for _, spoil := range []func(*event.Event){
+				func(*event.Event) {},
+				func(e *event.Event) { e.ID = strings.Repeat("!", 26) },
+				func(e *event.Event) { e.Count = 1 << 60 },
+				func(e *event.Event) { e.LastSeen = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
+				func(e *event.Event) { e.User.Name = "\xff" },
+				func(e *event.Event) { e.Destination.Host = "a\x00b" },
+			} {
+				e := blocked(1)
+				spoil(&e)
+				batch = append(batch, e)
+			}
+			r, err := s.Ingest(t.Context(), d.id, ulid.Make().String(), batch)
+			if err != nil || r.Stored != 1 || r.Rejected != 5 || !strings.HasPrefix(r.Fault, "event 1: id:") {
+				t.Errorf("receipt %+v (%v), want 1 stored, 5 rejected and why", r, err)
+			}
+			_, err = s.Events(t.Context(), control.EventQuery{User: "\x00"})
+			wantFault(t, err, fault.Invalid)
+			_, err = s.AuditLog(t.Context(), control.AuditQuery{Target: "\xff"})
+			wantFault(t, err, fault.Invalid)
+			_, err = s.Alert(t.Context(), "\x00")
+			wantFault(t, err, fault.NotFound)
+		})
+	}
+}
+
 func TestSyncWaitsForTheAcknowledgement(t *testing.T) {
 	s := onSQLite(t)
 	d := s.newDevice("d")
