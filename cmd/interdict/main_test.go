@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	servertest.Main(m)
+	servertest.Main(m.Run)
 }
 
 // program returns the program with arguments, not started.

@@ -22,9 +22,15 @@ import (
 	"interdict/internal/fleet"
 	"interdict/internal/server"
 	"interdict/internal/server/servertest"
+	"interdict/internal/store/pgtest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+// postgres is the private PostgreSQL of this test binary.
+var postgres = pgtest.New()
+
+func TestMain(m *testing.M) {
+	servertest.Main(func() int { return postgres.Run(m) })
+}
 
 // page is one page of a list.
 type page[T any] struct {
@@ -69,6 +75,35 @@ func TestATagReachesAConnectedDevice(t *testing.T) {
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the stream ended with %v, want that it was canceled", err)
+	}
+}
+
+func TestServersThatShareADatabaseAreOne(t *testing.T) {
+	url := postgres.URL(t)
+	one := servertest.StartWith(t, server.Config{DataDir: t.TempDir(), DatabaseURL: url})
+	other := servertest.StartWith(t, server.Config{DataDir: t.TempDir(), DatabaseURL: url})
+	a := one.Enroll(t, "alice-pc")
+	var d control.DeviceView
+	applied := make(chan bundle.Set, 16)
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- a.Run(ctx, func(_ bundle.Header, set bundle.Set) { applied <- set }) }()
+	receive(t, applied)
+	other.Call(t, http.MethodGet, "/api/v1/devices/alice-pc", nil, &d)
+	if d.ID != a.ID {
+		t.Errorf("got device %q at the other server, want %q", d.ID, a.ID)
+	}
+	// Changed at one server, told by the other.
+	other.Call(t, http.MethodPut, "/api/v1/app-tags", map[string]any{"apps": []string{"itunes"}, "tag": "unsanctioned"}, &struct{}{})
+	if set := receive(t, applied); !hasIndicator(set, "itunes") {
+		t.Error("no indicator of itunes is there after the tag at the other server")
+	}
+	cancel()
+	<-ended
+	// Each server has an admin token of its own, which all accept.
+	other.Token = one.Token
+	if got := other.Call(t, http.MethodGet, "/api/v1/features", nil, nil); got != http.StatusOK {
+		t.Errorf("got status %d at the other server for the token of the one, want 200", got)
 	}
 }
 

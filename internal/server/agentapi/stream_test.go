@@ -21,7 +21,7 @@ import (
 	"interdict/internal/store"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
+func TestMain(m *testing.M) { servertest.Main(m.Run) }
 
 // serve serves the API alone, with pings every interval, and enrols a device.
 func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Agent) {

@@ -5,14 +5,14 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"testing"
 	"time"
 )
 
-// Main runs the tests of a package and fails if a goroutine of this project
-// is still there after them. It is for TestMain.
-func Main(m *testing.M) {
-	code := m.Run()
+// Main runs the tests of a package, by testing.M.Run or what stands for it,
+// and fails if a goroutine of this project is still there after them. It is
+// for TestMain.
+func Main(run func() int) {
+	code := run()
 	if left := leaked(5 * time.Second); code == 0 && left != "" {
 		fmt.Fprintf(os.Stderr, "goroutines are left after the tests:\n\n%s\n", left)
 		code = 1

@@ -42,26 +42,34 @@ func Start(tb testing.TB) *Server {
 // StartIn is Start with a data directory that may have been used before.
 func StartIn(tb testing.TB, dir string) *Server {
 	tb.Helper()
+	return StartWith(tb, server.Config{DataDir: dir})
+}
+
+// StartWith is Start with a configuration, of which it makes Listen, Version
+// and Logger.
+func StartWith(tb testing.TB, c server.Config) *Server {
+	tb.Helper()
 	log, level := &Log{}, slog.LevelDebug
 	if _, measures := tb.(*testing.B); measures {
 		level = slog.LevelInfo
 	}
-	s, err := server.New(server.Config{
-		DataDir: dir, Listen: "127.0.0.1:0", Version: "test",
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})),
-	})
+	c.Listen, c.Version = "127.0.0.1:0", "test"
+	c.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))
+	s, err := server.New(c)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	if err = s.Start(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
-	token, err := os.ReadFile(filepath.Join(dir, "admin-token"))
+	token, err := os.ReadFile(filepath.Join(c.DataDir, "admin-token"))
 	if err != nil {
 		tb.Fatal(err)
 	}
 	_, pin, _ := strings.Cut(strings.TrimSpace(string(token)), ".")
-	out := &Server{Server: s, Dir: dir, Token: strings.TrimSpace(string(token)), HTTP: pinned(s.LocalURL(), pin), Log: log}
+	out := &Server{
+		Server: s, Dir: c.DataDir, Token: strings.TrimSpace(string(token)), HTTP: pinned(s.LocalURL(), pin), Log: log,
+	}
 	tb.Cleanup(func() { out.Stop(tb) })
 	return out
 }
