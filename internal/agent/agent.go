@@ -243,9 +243,10 @@ func (a *agent) watch(ctx context.Context) error {
 	}
 	err := a.cfg.Platform.Watch(ctx, func(err error) {
 		reason := "another program changed or removed the kernel rules; they are back"
+		a.health.Clear(health.RulesDisturbed)
 		if err != nil {
 			reason = fmt.Sprintf("another program changed or removed the kernel rules; putting them back: %v", err)
-			a.health.Raise(health.ApplyFailed, "%s", reason)
+			a.health.Raise(health.RulesDisturbed, "%s", reason)
 		}
 		a.journal.Record(ctx, event.Event{EventID: event.IDGuardRestored, Action: event.ActionGuardRestored, Reason: reason})
 	})

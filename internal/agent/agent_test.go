@@ -220,13 +220,21 @@ type running struct {
 // run starts an agent on the site's machine and waits until it is ready.
 func (s *site) run() *running {
 	s.t.Helper()
+	return s.runWith(func(*Platform) {})
+}
+
+// runWith is run on another platform.
+func (s *site) runWith(change func(*Platform)) *running {
+	s.t.Helper()
 	l := &lab{t: s.t}
+	platform := l.platform()
+	change(&platform)
 	ctx, stop := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	r := &running{Client: NewClient(s.dir), lab: l, stop: stop, ended: make(chan error, 1)}
 	go func() {
 		r.ended <- Run(ctx, Config{
-			Dir: s.dir, Platform: l.platform(), Facts: bundle.Facts{AgentVersion: "test"}, Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
+			Dir: s.dir, Platform: platform, Facts: bundle.Facts{AgentVersion: "test"}, Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
 		})
 	}()
 	s.t.Cleanup(r.end)
@@ -410,6 +418,40 @@ func TestFollowersSeeEventsAsTheyHappen(t *testing.T) {
 	for range seen {
 		t.Error("more than one event")
 	}
+}
+
+func TestRulesThatSomebodyElseRemovedAreReported(t *testing.T) {
+	s := newSite(t)
+	s.publish(bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	disturb := make(chan error)
+	r := s.runWith(func(p *Platform) {
+		p.Watch = func(ctx context.Context, restored func(error)) error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case err := <-disturb:
+					restored(err)
+				}
+			}
+		}
+	})
+	restored := func() (n int) {
+		for _, e := range s.events() {
+			if e.EventID == event.IDGuardRestored {
+				n++
+			}
+		}
+		return n
+	}
+	disturbed := func() bool {
+		status, err := r.Status(t.Context())
+		return err == nil && slices.ContainsFunc(status.Health, func(i health.Item) bool { return i.Code == health.RulesDisturbed })
+	}
+	disturb <- errors.New("the kernel says no")
+	eventually(t, "a health item says that the rules are not back", disturbed)
+	disturb <- nil
+	eventually(t, "both are recorded and the item is gone", func() bool { return restored() == 2 && !disturbed() })
 }
 
 func TestUnenrolRemovesEverythingAndEndsTheAgent(t *testing.T) {

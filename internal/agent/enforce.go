@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,9 @@ const (
 	// beforeCut is how long the owners of connections that are to be cut
 	// may be looked for: once cut, nobody can tell any more.
 	beforeCut = 100 * time.Millisecond
+	// tidyAfter is how long after a change the memory that it took is given
+	// back: when it is acknowledged and on disk too.
+	tidyAfter = 2 * time.Second
 	// retryAfter is how soon rules that could not be put into force are
 	// tried again.
 	retryAfter = 5 * time.Second
@@ -259,8 +263,9 @@ func (e *enforcer) owners(ctx context.Context, refused []netguard.Observation) [
 // run puts the rules into force again whenever an indicator ceases to exist,
 // and after a failure, until ctx ends.
 func (e *enforcer) run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer, tidy := time.NewTimer(0), time.NewTimer(tidyAfter)
 	defer timer.Stop()
+	defer tidy.Stop()
 	for {
 		if wait, ok := e.nextExpiry(); ok {
 			timer.Reset(wait)
@@ -271,6 +276,11 @@ func (e *enforcer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-e.changed:
+			tidy.Reset(tidyAfter)
+		case <-tidy.C:
+			// Reading a large bundle takes twice the memory of having
+			// it, and the next may be days away.
+			debug.FreeOSMemory()
 		case <-timer.C:
 			if err := e.reapply(ctx); err != nil {
 				e.cfg.Log.ErrorContext(ctx, "putting the rules into force again", "error", err)

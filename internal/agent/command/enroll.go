@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -105,6 +106,9 @@ refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 			if err != nil {
 				return err
 			}
+			// The agent holds much and allocates little: a third less memory
+			// for a few more collections.
+			debug.SetGCPercent(50)
 			log := c.logger(level)
 			platform, err := agent.NewPlatform(log)
 			if err != nil {

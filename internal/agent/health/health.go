@@ -48,6 +48,9 @@ const (
 	CaptureMissing Code = "capture_missing"
 	// CuttingMissing: open connections cannot be ended.
 	CuttingMissing Code = "cutting_missing"
+	// RulesDisturbed: another program changed the kernel rules and they
+	// could not be put back.
+	RulesDisturbed Code = "rules_disturbed"
 	// WatchMissing: nobody would notice the kernel rules being removed.
 	WatchMissing Code = "watch_missing"
 	// AttributionMissing: connections cannot be traced to processes.

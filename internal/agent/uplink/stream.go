@@ -85,16 +85,21 @@ func (u *Uplink) stream(ctx context.Context) error {
 		return fmt.Errorf("writing this machine's facts: %w", err)
 	}
 	header := http.Header{bundle.HeaderFacts: {string(facts)}}
+	// Ending the request's context is what ends a connect or a read that
+	// waits.
+	watchdog := time.AfterFunc(exchangeTimeout, func() { cancel(errSilent) })
+	defer watchdog.Stop()
 	resp, err := u.client.open(ctx, http.MethodGet, bundle.PathStream, nil, header)
+	if errors.Is(context.Cause(ctx), errSilent) {
+		return unreachable(u.client.base, errSilent)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 
-	// Ending the request's context is what ends a read that waits.
 	interval := defaultPing
-	watchdog := time.AfterFunc(silentIntervals*interval, func() { cancel(errSilent) })
-	defer watchdog.Stop()
+	watchdog.Reset(silentIntervals * interval)
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 0, 4<<10), maxMessage)
 	for lines.Scan() {

@@ -1,12 +1,16 @@
 package uplink
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -320,6 +324,34 @@ func TestASilentServerIsLeftAfterThreeIntervals(t *testing.T) {
 		if took := s.opened[1].Sub(silent); took > (silentIntervals*pingEvery+2)*time.Second || took < (silentIntervals-1)*pingEvery*time.Second {
 			t.Errorf("the agent came back after %s of silence, want about %d intervals of %d s", took, silentIntervals, pingEvery)
 		}
+	})
+}
+
+func TestAServerThatNeverAnswersIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t)
+		dir, id := enrolled(t, s)
+		var attempts atomic.Int32
+		u := New(Config{
+			Dir: dir, Identity: id, Spool: newMemorySpool(), Health: &health.Set{}, Log: slog.New(slog.DiscardHandler),
+			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				attempts.Add(1)
+				<-ctx.Done()
+				return nil, ctx.Err()
+			},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = u.Run(ctx, fleet.ModeDisabled)
+		}()
+		elapse(2 * (exchangeTimeout + maxPause))
+		if got := attempts.Load(); got < 3 {
+			t.Errorf("%d attempts in two minutes of silence, want at least 3", got)
+		}
+		cancel()
+		<-ended
 	})
 }
 
