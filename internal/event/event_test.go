@@ -1,9 +1,11 @@
 package event_test
 
 import (
+	"encoding"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"net/netip"
 	"os"
 	"reflect"
@@ -179,14 +181,12 @@ func fields(v reflect.Value, prefix string) map[string]reflect.Value {
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		field := reflect.Indirect(v.Field(i))
-		_, opaque := field.Interface().(interface{ MarshalText() ([]byte, error) })
+		_, opaque := reflect.TypeAssert[encoding.TextMarshaler](field)
 		if field.Kind() != reflect.Struct || opaque {
 			all[prefix+name] = field
 			continue
 		}
-		for nested, f := range fields(field, prefix+name+".") {
-			all[nested] = f
-		}
+		maps.Copy(all, fields(field, prefix+name+"."))
 	}
 	return all
 }
