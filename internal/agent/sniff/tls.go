@@ -74,7 +74,8 @@ func (r *tlsReader) giveUp(data []byte) Finding {
 
 // nextRecord returns the fragment of the record at the start of data. It is
 // whole only when all of it is there; ok is false when data cannot be a
-// handshake record. Empty fragments are forbidden (RFC 8446, section 5.1).
+// handshake record. Empty fragments are forbidden (RFC 8446, section 5.1), but
+// servers such as OpenSSL's pass over them, and so do we.
 func nextRecord(data []byte) (fragment []byte, whole, ok bool) {
 	if len(data) > 0 && data[0] != recordHandshake || len(data) > 1 && data[1] != 3 {
 		return nil, false, false
@@ -83,7 +84,7 @@ func nextRecord(data []byte) (fragment []byte, whole, ok bool) {
 		return nil, false, true
 	}
 	n := int(data[3])<<8 | int(data[4])
-	if n == 0 || n > maxRecord {
+	if n > maxRecord {
 		return nil, false, false
 	}
 	data = data[recordHeader:]

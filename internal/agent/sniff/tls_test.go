@@ -1,6 +1,7 @@
 package sniff
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -115,7 +116,9 @@ func TestTLS(t *testing.T) {
 		{"not a ClientHello", records([]byte{2, 0, 0, 0}, maxRecord), nameless(ReasonMalformed)},
 		{"an alert", []byte{21, 3, 1, 0, 2, 1, 0}, nameless(ReasonProtocol)},
 		{"an alert in the middle", append(records(good[:50], maxRecord), 21, 3, 1, 0, 2, 1, 0), nameless(ReasonMalformed)},
-		{"an empty record", []byte{22, 3, 1, 0, 0}, nameless(ReasonMalformed)},
+		{"an empty record", []byte{22, 3, 1, 0, 0}, Finding{}},
+		{"empty records before the ClientHello", append([]byte{22, 3, 1, 0, 0, 22, 3, 1, 0, 0}, records(good, maxRecord)...), named},
+		{"empty records without end", bytes.Repeat([]byte{22, 3, 1, 0, 0}, MaxHeld), nameless(ReasonLimit)},
 		{"a record that is too long", wrongLength, nameless(ReasonMalformed)},
 		{"a version that is not TLS", []byte{22, 2, 0}, nameless(ReasonMalformed)},
 		{"a body that ends early", records([]byte{1, 0, 0, 2, 3, 3}, maxRecord), nameless(ReasonMalformed)},
