@@ -2,6 +2,7 @@ package netguard
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"interdict/internal/agent/sniff"
@@ -26,7 +27,7 @@ func (in *Inspector) handleDNS(p Packet, pkt sniff.Packet, answer func(Verdict))
 	if j.rewritten != nil {
 		o.verdict = in.replace(sniff.ReplaceUDPPayload(p.Data, j.rewritten))
 	}
-	in.learn(j, func() { in.settle(o, answer) })
+	in.learn([]judgement{j}, func() { in.settle(o, answer) })
 }
 
 // handleDNSStream does the same for a segment of a connection over TCP, whose
@@ -56,9 +57,8 @@ func (in *Inspector) handleDNSStream(p Packet, pkt sniff.Packet, answer func(Ver
 		if o.observed == nil {
 			o.observed = j.outcome.observed
 		}
-		in.learn(judgement{query: j.query, answer: j.answer, at: j.at, learn: j.learn}, func() {})
 	}
-	in.settle(o, answer)
+	in.learn(all, func() { in.settle(o, answer) })
 }
 
 // followDNS returns the messages that begin in a segment. They share their
@@ -145,24 +145,30 @@ func (in *Inspector) judgeAnswer(p Packet, pkt sniff.Packet, msg []byte, length 
 	return j
 }
 
-// learn remembers the addresses of an answer for the process that asked, then
-// calls then.
-func (in *Inspector) learn(j judgement, then func()) {
-	if !j.learn {
+// learn remembers the addresses of the answers in one packet for the process
+// that asked, then calls then: a client that has its answer may connect at
+// once.
+func (in *Inspector) learn(all []judgement, then func()) {
+	if !slices.ContainsFunc(all, func(j judgement) bool { return j.learn }) {
 		then()
 		return
 	}
-	in.withOwner(j.query, func(pid int) {
-		in.remember(j, pid)
+	in.withOwner(all[0].query, func(pid int) {
+		in.remember(all, pid)
 		then()
 	})
 }
 
-func (in *Inspector) remember(j judgement, pid int) {
+func (in *Inspector) remember(all []judgement, pid int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for _, addr := range j.answer.Addrs {
-		in.names.learn(addr, j.answer.Name, pid, j.answer.TTL, j.at)
+	for _, j := range all {
+		if !j.learn {
+			continue
+		}
+		for _, addr := range j.answer.Addrs {
+			in.names.learn(addr, j.answer.Name, pid, j.answer.TTL, j.at)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package netguard_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"net/netip"
 	"strings"
@@ -205,4 +206,40 @@ func FuzzConversation(f *testing.F) {
 			seq += uint32(len(payload))
 		}
 	})
+}
+
+func TestAnAnswerIsLearnedBeforeTheClientHasIt(t *testing.T) {
+	msg := answerFor(t, "itunes.apple.com", server.Addr().String())
+	for transport, packet := range map[string][]byte{
+		"udp": udpPacket(resolver, client, msg),
+		"tcp": tcpPacket(resolver, client, 1, append(frame(msg), frame(msg)...)),
+	} {
+		t.Run(transport, func(t *testing.T) {
+			asked, found := make(chan struct{}, 2), make(chan struct{})
+			in, err := netguard.NewInspector(netguard.InspectorConfig{
+				Now: func() time.Time { return started }, Report: func(o netguard.Observation) { o.Done() },
+				Owner: func(context.Context, netguard.Flow) (int, bool) {
+					asked <- struct{}{}
+					<-found
+					return 7, true
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := &desk{t: t, in: in, now: started}
+			d.rules("block")
+			answers := make(chan netguard.Verdict, 2)
+			in.Handle(netguard.Packet{Queue: netguard.QueueDNS, Data: packet}, func(v netguard.Verdict) { answers <- v })
+			<-asked
+			if len(answers) != 0 {
+				t.Error("the client was answered before the name was learned")
+			}
+			close(found)
+			in.Wait()
+			if len(answers) != 1 || len(asked) != 0 {
+				t.Errorf("got %d answers, and the owner was asked %d times more", len(answers), len(asked))
+			}
+		})
+	}
 }

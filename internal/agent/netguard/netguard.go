@@ -36,9 +36,10 @@ const (
 	// yet, in the direction of their first packet: TCP segments with
 	// payload on any port, and UDP datagrams that can be QUIC Initials.
 	QueueFlow Queue = 0
-	// QueueDNS carries answers of name servers: UDP and TCP from port 53,
-	// at INPUT, loopback included. Queries are not queued, since an
-	// answer repeats its question.
+	// QueueDNS carries answers of name servers: UDP and TCP from port 53, at
+	// INPUT, loopback included, and at FORWARD towards containers, or
+	// everybody on a gateway. Queries are not queued, since an answer repeats
+	// its question.
 	QueueDNS Queue = 1
 	// QueueAddress carries the first packet of connections to addresses in
 	// Config.Refused and Config.Watched, so that an event can be written.
