@@ -47,6 +47,34 @@ func TestAgentsGoOnWhileTheServerIsDead(t *testing.T) {
 	}
 }
 
+func TestAKilledServerKeepsWhatItAcknowledged(t *testing.T) {
+	f := install(t)
+	f.tag(t, app, "unsanctioned")
+	f.mode(t, fleet.ModeBlock)
+	traffic := f.traffic(t, "stored")
+	f.waitEvent(t, event.IDBlocked, "stored10.itunes.apple.com")
+	if err := f.site.KillServer(); err != nil {
+		t.Fatal(err)
+	}
+	f.waitEvent(t, event.IDBlocked, "stored20.itunes.apple.com")
+	f.startServer(t)
+	f.waitEvent(t, event.IDBlocked, "stored30.itunes.apple.com")
+	if err := f.site.KillServer(); err != nil {
+		t.Fatal(err)
+	}
+	<-traffic
+	f.startServer(t)
+	if err := f.waitOnline(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	var hosts []string
+	for i := range 40 {
+		hosts = append(hosts, fmt.Sprintf("stored%d.itunes.apple.com", i))
+		f.waitEvent(t, event.IDBlocked, hosts[i])
+	}
+	f.checkStored(t, hosts)
+}
+
 func TestAKilledAgentLosesNothing(t *testing.T) {
 	f := install(t)
 	const badHost, badIP = "bad.example", "203.0.113.200"
@@ -60,13 +88,7 @@ func TestAKilledAgentLosesNothing(t *testing.T) {
 	// Traffic goes on while the agent is killed, so that events are on every
 	// stage of their way.
 	var hosts []string
-	traffic := make(chan struct{})
-	go func() {
-		defer close(traffic)
-		for i := range 40 {
-			f.curl(t, hostInside, "--max-time", "2", fmt.Sprintf("https://killed%d.itunes.apple.com/", i))
-		}
-	}()
+	traffic := f.traffic(t, "killed")
 	f.waitEvent(t, event.IDBlocked, "killed10.itunes.apple.com")
 	if err := f.site.KillAgent(hostInside); err != nil {
 		t.Fatal(err)
@@ -88,6 +110,20 @@ func TestAKilledAgentLosesNothing(t *testing.T) {
 		t.Errorf("the local log has %d events about killed names, want at least 10", len(hosts))
 	}
 	f.checkStored(t, append(hosts, "after.itunes.apple.com"))
+}
+
+// traffic makes 40 connections to names of iTunes in the background, one
+// after the other: NAME0.itunes.apple.com and so on.
+func (f *fixture) traffic(t *testing.T, name string) chan struct{} {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 40 {
+			f.curl(t, hostInside, "--max-time", "2", fmt.Sprintf("https://%s%d.itunes.apple.com/", name, i))
+		}
+	}()
+	return done
 }
 
 // dropIndicators deletes all custom indicators.

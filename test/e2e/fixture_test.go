@@ -214,7 +214,8 @@ func firstLine(s string) string {
 	return line
 }
 
-// waitEvent waits for an event about a host name in anna's local log.
+// waitEvent waits for an event about a host name in anna's local log, that is
+// not about a connection which was open already.
 func (f *fixture) waitEvent(t *testing.T, id event.ID, host string) event.Event {
 	t.Helper()
 	e, err := f.findEvent(t.Context(), id, host)
@@ -228,7 +229,7 @@ func (f *fixture) findEvent(ctx context.Context, id event.ID, host string) (even
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return f.site.WaitEvent(ctx, hostInside, func(e event.Event) bool {
-		return e.EventID == id && e.Destination.Host == host
+		return e.EventID == id && e.Destination.Host == host && !e.Cut
 	})
 }
 

@@ -169,8 +169,11 @@ func TestOpenDownloadsAreCut(t *testing.T) {
 		t.Error("the download from another site was cut")
 	default:
 	}
-	if e := f.waitEvent(t, event.IDBlocked, host); !e.Cut {
-		t.Errorf("the event does not say that a connection was cut: %+v", e)
+	_, err := f.site.WaitEvent(t.Context(), hostInside, func(e event.Event) bool {
+		return e.EventID == event.IDBlocked && e.Destination.Host == host && e.Cut
+	})
+	if err != nil {
+		t.Errorf("no event says that a connection was cut: %v", err)
 	}
 }
 
