@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -36,8 +37,8 @@ const (
 
 // The names of settings.
 const (
-	SettingNetworkProtection = "network_protection"
-	SettingFailMode          = "fail_mode"
+	SettingNetworkProtection = fleet.SettingNetworkProtection
+	SettingFailMode          = fleet.SettingFailMode
 )
 
 // Record is one fact of a bundle. Kind and Key together are unique in a Set.

@@ -91,6 +91,54 @@ func (s *Service) CreateIndicator(ctx context.Context, actor Actor, n NewIndicat
 	return i, change, nil
 }
 
+// MaxImport bounds the indicators of one import.
+const MaxImport = 1000
+
+// ImportIndicators makes custom indicators, all in one change. What is there
+// already is left alone, and what breaks a rule is told and left out. It is
+// an error only when nothing at all can be made of the input.
+func (s *Service) ImportIndicators(ctx context.Context, actor Actor, rows []NewIndicator) (Import, error) {
+	if len(rows) == 0 || len(rows) > MaxImport {
+		return Import{}, fault.New(fault.Invalid, "%d indicators are not between 1 and %d", len(rows), MaxImport)
+	}
+	if err := s.fresh(ctx); err != nil {
+		return Import{}, err
+	}
+	var done Import
+	wanted := make([]indicator.Indicator, 0, len(rows))
+	for row := range rows {
+		i, err := s.checkIndicator(actor, &rows[row])
+		var refused *fault.Error
+		switch {
+		case err == nil:
+			wanted = append(wanted, i)
+		case errors.As(err, &refused) && refused.Code == fault.Invalid:
+			done.Refused = append(done.Refused, RefusedRow{Row: row, Faults: refused.Fields})
+		default:
+			return Import{}, err
+		}
+	}
+	if len(wanted) == 0 {
+		return done, nil
+	}
+	var err error
+	done.Change, err = s.change(ctx, func(tx *store.Tx) error {
+		added := wanted[:0:0]
+		for _, i := range wanted {
+			switch err := addIndicator(tx, i); {
+			case err == nil:
+				added = append(added, i)
+			case fault.CodeOf(err) != fault.Conflict:
+				return err
+			}
+		}
+		done.Added, done.Existing = len(added), len(wanted)-len(added)
+		tx.Audit(s.entry(actor, "indicator.import", "", nil, added))
+		return nil
+	})
+	return done, err
+}
+
 func addIndicator(tx *store.Tx, i indicator.Indicator) error {
 	if err := checkGroups(tx, i.Scope.Include, i.Scope.Exclude); err != nil {
 		return err

@@ -183,6 +183,34 @@ func TestIndicatorsCanBeListedAndDeleted(t *testing.T) {
 	wantFault(t, err, fault.NotFound)
 }
 
+func TestAnImportIsOneChangeAndTellsWhatItRefused(t *testing.T) {
+	s := onSQLite(t)
+	ctx := t.Context()
+	row := func(value string) control.NewIndicator {
+		return control.NewIndicator{Type: indicator.TypeDomain, Value: value, Action: indicator.ActionBlock}
+	}
+	rows := []control.NewIndicator{row("a.example"), row("not a name"), row("b.example"), row("A.example."), row("com")}
+	done, err := s.ImportIndicators(ctx, admin(), rows)
+	if err != nil || done.Added != 2 || done.Existing != 1 || done.Revision == 0 {
+		t.Fatalf("got %+v, %v", done, err)
+	}
+	if len(done.Refused) != 2 || done.Refused[0].Row != 1 || done.Refused[1].Row != 4 || done.Refused[0].Faults[0].Name != "value" {
+		t.Errorf("got refused %+v, want rows 1 and 4 for their value", done.Refused)
+	}
+	again, err := s.ImportIndicators(ctx, admin(), rows[:1])
+	if err != nil || again.Added != 0 || again.Existing != 1 {
+		t.Errorf("importing again: got %+v, %v", again, err)
+	}
+	none, err := s.ImportIndicators(ctx, admin(), rows[1:2])
+	if err != nil || none.Revision != 0 || len(none.Refused) != 1 {
+		t.Errorf("importing nothing but faults: got %+v, %v", none, err)
+	}
+	_, err = s.ImportIndicators(ctx, admin(), nil)
+	wantFault(t, err, fault.Invalid)
+	_, err = s.ImportIndicators(ctx, admin(), make([]control.NewIndicator, control.MaxImport+1))
+	wantFault(t, err, fault.Invalid)
+}
+
 func TestPagesFollowEachOtherWithoutGapsOrRepeats(t *testing.T) {
 	s := onSQLite(t)
 	want, err := s.Apps(t.Context(), control.AppQuery{PageQuery: control.PageQuery{Limit: 1000}})

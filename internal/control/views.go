@@ -6,6 +6,7 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
 	"interdict/internal/event"
+	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
@@ -90,6 +91,23 @@ type NewIndicator struct {
 	Scope         indicator.Scope `json:"scope,omitzero"`
 	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
 	GenerateAlert bool            `json:"generate_alert,omitempty"`
+}
+
+// Import says what became of many indicators at once.
+type Import struct {
+	Change
+
+	Added int `json:"added"`
+	// Existing were there already, with the same scope.
+	Existing int          `json:"existing"`
+	Refused  []RefusedRow `json:"refused,omitempty"`
+}
+
+// RefusedRow is a row that breaks a rule.
+type RefusedRow struct {
+	// Row counts from 0, in the order of the input.
+	Row    int           `json:"row"`
+	Faults []fault.Field `json:"errors"`
 }
 
 // NewGroup is a group to be made, or what it is to become.

@@ -21,6 +21,12 @@ type indicatorInput struct {
 	Body control.NewIndicator
 }
 
+type importInput struct {
+	Body struct {
+		Indicators []control.NewIndicator `json:"indicators" minItems:"1" maxItems:"1000"`
+	}
+}
+
 // IndicatorChanged is an indicator, and the revision that has it.
 type IndicatorChanged struct {
 	indicator.Indicator
@@ -39,6 +45,11 @@ func (a *API) addIndicators() {
 		func(ctx context.Context, by control.Actor, in *indicatorInput) (*bodyOutput[IndicatorChanged], error) {
 			i, ch, err := a.control.CreateIndicator(ctx, by, in.Body)
 			return &bodyOutput[IndicatorChanged]{IndicatorChanged{i, ch}}, err
+		})
+	add(a, route{http.MethodPost, "/indicators/import", "import-indicators", "Create many custom indicators in one change", tag, control.RoleOperator, 0},
+		func(ctx context.Context, by control.Actor, in *importInput) (*bodyOutput[control.Import], error) {
+			done, err := a.control.ImportIndicators(ctx, by, in.Body.Indicators)
+			return &bodyOutput[control.Import]{done}, err
 		})
 	add(a, route{http.MethodGet, "/indicators/{id}", "get-indicator", "Get one indicator", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[indicator.Indicator], error) {
