@@ -151,7 +151,7 @@ change, and names those that are offline and will do so when they return.`,
 			if err != nil {
 				return err
 			}
-			raw, err := c.put(cmd.Context(), "/app-tags", map[string]any{"apps": apps, "tag": tag, "scope": scope})
+			raw, err := c.Put(cmd.Context(), "/app-tags", map[string]any{"apps": apps, "tag": tag, "scope": scope})
 			if err != nil {
 				return err
 			}

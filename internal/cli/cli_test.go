@@ -186,33 +186,15 @@ func TestATokenIsNotShownToAnotherServer(t *testing.T) {
 		{"another port", "https://a.example:9443", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := &session{Env: env, server: tc.server, format: formatTable}
-			c, err := s.client()
+			l, err := (&session{Env: env, server: tc.server, format: formatTable}).chooseLogin()
 			if tc.wantToken == "" {
 				if fault.CodeOf(err) != fault.Invalid {
-					t.Fatalf("got client %+v and error %v, want to be asked for a token", c, err)
+					t.Fatalf("got %+v and error %v, want to be asked for a token", l, err)
 				}
 				return
 			}
-			if err != nil || c.token != tc.wantToken {
-				t.Fatalf("got %+v, %v; want a client with the token", c, err)
-			}
-		})
-	}
-}
-
-func TestTokenPin(t *testing.T) {
-	pin := strings.Repeat("0123456789abcdef", 4)
-	for _, tc := range []struct{ name, token, want string }{
-		{"a token with a fingerprint", "ida1_x." + pin, pin},
-		{"upper case", "ida1_x." + strings.ToUpper(pin), pin},
-		{"a token without one", "ida1_x", ""},
-		{"a fingerprint that is cut off", "ida1_x." + pin[:10], ""},
-		{"something else after the dot", "ida1_x.y", ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if got := tokenPin(tc.token); got != tc.want {
-				t.Errorf("got %q, want %q", got, tc.want)
+			if err != nil || l.Token != tc.wantToken {
+				t.Fatalf("got %+v, %v; want the token", l, err)
 			}
 		})
 	}

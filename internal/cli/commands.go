@@ -24,7 +24,7 @@ func (s *session) listRaw(cmd *cobra.Command, path string, q url.Values, limit i
 	if err != nil {
 		return nil, err
 	}
-	return c.list(cmd.Context(), path, q, limit)
+	return c.List(cmd.Context(), path, q, limit)
 }
 
 // list prints the list at path, all of it when limit is 0.
@@ -42,7 +42,7 @@ func show[T any](s *session, cmd *cobra.Command, path string, columns []column[T
 	if err != nil {
 		return err
 	}
-	raw, err := c.get(cmd.Context(), path, nil)
+	raw, err := c.Get(cmd.Context(), path, nil)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (s *session) remove(cmd *cobra.Command, w waitFlags, path, ref, kind string
 	if err != nil {
 		return err
 	}
-	raw, err := c.remove(cmd.Context(), path+url.PathEscape(ref))
+	raw, err := c.Delete(cmd.Context(), path+url.PathEscape(ref))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
@@ -130,7 +131,7 @@ func newDeviceSetCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := edit(cmd.Context(), c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), e.body)
+			raw, err := client.Edit(cmd.Context(), c, http.MethodPatch, "/devices/"+url.PathEscape(args[0]), e.body)
 			if err != nil {
 				return err
 			}
@@ -169,7 +170,7 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			start := time.Now()
-			a, err := c.send(ctx, request{method: http.MethodPost, path: "/devices/" + url.PathEscape(args[0]) + "/sync", waits: true})
+			raw, err := c.PostAndWait(ctx, "/devices/"+url.PathEscape(args[0])+"/sync")
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return fault.New(fault.Internal, "device %s did not answer within %s", args[0], timeout).
 					WithHint("see 'interdict device show %s'", args[0])
@@ -178,9 +179,9 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 				return err
 			}
 			if s.format == formatJSON {
-				return printJSON(s.Stdout, a.body)
+				return printJSON(s.Stdout, raw)
 			}
-			d, err := decode[deviceView](a.body)
+			d, err := client.Decode[deviceView](raw)
 			if err != nil {
 				return err
 			}

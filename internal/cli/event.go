@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/event"
 )
 
@@ -123,7 +124,7 @@ again with a higher count.`,
 }
 
 // tail prints events as they arrive until ctx ends.
-func (s *session) tail(ctx context.Context, c *client, q url.Values) error {
+func (s *session) tail(ctx context.Context, c *client.Client, q url.Values) error {
 	tick := time.NewTicker(pollEvents)
 	defer tick.Stop()
 	q.Set("after", "now")
@@ -149,12 +150,12 @@ func (s *session) tail(ctx context.Context, c *client, q url.Values) error {
 
 // tailOnce prints what arrived after the cursor in q, moves the cursor, and
 // returns how much it was.
-func (s *session) tailOnce(ctx context.Context, c *client, q url.Values) (int, error) {
-	raw, err := c.get(ctx, "/events", q)
+func (s *session) tailOnce(ctx context.Context, c *client.Client, q url.Values) (int, error) {
+	raw, err := c.Get(ctx, "/events", q)
 	if err != nil {
 		return 0, err
 	}
-	p, err := decode[page](raw)
+	p, err := client.Decode[client.Page](raw)
 	if err != nil {
 		return 0, err
 	}
@@ -175,7 +176,7 @@ func (s *session) printEvent(raw json.RawMessage) error {
 		_, err := fmt.Fprintf(s.Stdout, "%s\n", raw)
 		return err
 	}
-	e, err := decode[event.Event](raw)
+	e, err := client.Decode[event.Event](raw)
 	if err != nil {
 		return err
 	}

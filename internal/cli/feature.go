@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
@@ -46,11 +47,11 @@ func newFeatureListCmd(s *session) *cobra.Command {
 				return err
 			}
 			// There are few of them, so the list has no pages.
-			raw, err := c.get(cmd.Context(), "/features", nil)
+			raw, err := c.Get(cmd.Context(), "/features", nil)
 			if err != nil {
 				return err
 			}
-			p, err := decode[page](raw)
+			p, err := client.Decode[client.Page](raw)
 			if err != nil {
 				return err
 			}
@@ -79,7 +80,7 @@ func newFeatureSetCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.put(cmd.Context(), "/features/"+url.PathEscape(name), map[string]any{"enabled": args[1] == "on"})
+			raw, err := c.Put(cmd.Context(), "/features/"+url.PathEscape(name), map[string]any{"enabled": args[1] == "on"})
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fleet"
 )
 
@@ -111,7 +112,7 @@ func newGroupCreateCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.post(cmd.Context(), "/groups",
+			raw, err := c.Post(cmd.Context(), "/groups",
 				groupBody{Name: args[0], Description: flags.description, Members: devices, Match: match})
 			if err != nil {
 				return err
@@ -187,7 +188,7 @@ rule; --match "" takes it away.`,
 			if e.drop, err = deviceIDs(cmd, c, drop); err != nil {
 				return err
 			}
-			raw, err := edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), e.body)
+			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), e.body)
 			if err != nil {
 				return err
 			}
@@ -202,14 +203,14 @@ rule; --match "" takes it away.`,
 }
 
 // deviceIDs looks up the ids of devices that are named by id or name.
-func deviceIDs(cmd *cobra.Command, c *client, refs []string) ([]fleet.DeviceID, error) {
+func deviceIDs(cmd *cobra.Command, c *client.Client, refs []string) ([]fleet.DeviceID, error) {
 	var ids []fleet.DeviceID
 	for _, ref := range refs {
-		raw, err := c.get(cmd.Context(), "/devices/"+url.PathEscape(ref), nil)
+		raw, err := c.Get(cmd.Context(), "/devices/"+url.PathEscape(ref), nil)
 		if err != nil {
 			return nil, err
 		}
-		d, err := decode[fleet.Device](raw)
+		d, err := client.Decode[fleet.Device](raw)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 )
@@ -125,11 +127,11 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.post(cmd.Context(), "/indicators", n)
+			raw, err := c.Post(cmd.Context(), "/indicators", n)
 			if err != nil {
 				return err
 			}
-			made, err := decode[indicator.Indicator](raw)
+			made, err := client.Decode[indicator.Indicator](raw)
 			if err != nil {
 				return err
 			}
@@ -180,7 +182,7 @@ func newIndicatorExportCmd(s *session) *cobra.Command {
 			}
 			var rows [][]string
 			for _, raw := range items {
-				i, err := decode[indicator.Indicator](raw)
+				i, err := client.Decode[indicator.Indicator](raw)
 				if err != nil {
 					return err
 				}
@@ -221,37 +223,52 @@ the others are added nevertheless.`,
 	}
 }
 
+// importBatch is how many indicators go to the server at a time.
+const importBatch = 1000
+
 func (s *session) importIndicators(cmd *cobra.Command, wanted []newIndicator) error {
 	c, err := s.client()
 	if err != nil {
 		return err
 	}
-	var added, known, refused int
-	for i, n := range wanted {
-		s.progress("line %d of %d", i+1, len(wanted))
-		_, err := c.post(cmd.Context(), "/indicators", n)
-		switch fault.CodeOf(err) {
-		case "":
-			added++
-		case fault.Conflict:
-			known++
-		case fault.Invalid:
-			s.endProgress()
-			// The first line of the file has the names of the columns.
-			fmt.Fprintf(s.Stderr, "line %d: %s\n", i+2, printable(err.Error()))
-			refused++
-		default:
-			s.endProgress()
+	var added, existing, refused int
+	// The first line of the file has the names of the columns.
+	for line := 2; len(wanted) > 0; line += importBatch {
+		batch := wanted[:min(importBatch, len(wanted))]
+		wanted = wanted[len(batch):]
+		s.progress("added %d, %d to go", added, len(wanted)+len(batch))
+		body, err := c.Post(cmd.Context(), "/indicators/import", map[string]any{"indicators": batch})
+		s.endProgress()
+		if err != nil {
 			return err
 		}
+		var done imported
+		if err := json.Unmarshal(body, &done); err != nil {
+			return fmt.Errorf("reading what was imported: %w", err)
+		}
+		added, existing, refused = added+done.Added, existing+done.Existing, refused+len(done.Refused)
+		for _, r := range done.Refused {
+			for _, f := range r.Faults {
+				fmt.Fprintf(s.Stderr, "line %d: %s\n", line+r.Row, printable(f.Name+" "+f.Rule))
+			}
+		}
 	}
-	s.endProgress()
-	fmt.Fprintf(s.Stdout, "added %d, %d existed already, %d refused\n", added, known, refused)
+	fmt.Fprintf(s.Stdout, "added %d, %d existed already, %d refused\n", added, existing, refused)
 	if refused > 0 {
-		return fault.New(fault.Conflict, "%d of %d lines were refused", refused, len(wanted)).
+		return fault.New(fault.Conflict, "%d lines were refused", refused).
 			WithHint("mend the lines named above and import the file again")
 	}
 	return nil
+}
+
+// imported is the server's answer to an import.
+type imported struct {
+	Added    int `json:"added"`
+	Existing int `json:"existing"`
+	Refused  []struct {
+		Row    int           `json:"row"`
+		Faults []fault.Field `json:"errors"`
+	} `json:"refused"`
 }
 
 // open opens a file, or standard input for "-".

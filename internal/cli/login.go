@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/bundle"
+	"interdict/internal/cli/client"
 	"interdict/internal/fault"
 )
 
@@ -47,11 +48,11 @@ token that the server wrote; for another token give --fingerprint or --ca.`,
 			if err != nil {
 				return err
 			}
-			c, err := newClient(l, roots)
+			c, err := client.New(l.config(roots))
 			if err != nil {
 				return err
 			}
-			if _, err = c.get(cmd.Context(), "/features", nil); err != nil {
+			if _, err = c.Get(cmd.Context(), "/features", nil); err != nil {
 				return err
 			}
 			name, err := s.writeLogin(l)
@@ -94,7 +95,7 @@ func (s *session) gatherLogin(dataDir, fingerprint string) (login, error) {
 		return login{}, fault.New(fault.Invalid, "which token?").
 			WithHint("give --token, set INTERDICT_TOKEN, or write it to standard input")
 	}
-	l.CAFingerprint = first(l.CAFingerprint, tokenPin(l.Token))
+	l.CAFingerprint = first(l.CAFingerprint, client.TokenPin(l.Token))
 	if l.CAFingerprint != "" {
 		return l, nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
@@ -122,7 +123,7 @@ func newPolicyCreateCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.post(cmd.Context(), "/policies", b)
+			raw, err := c.Post(cmd.Context(), "/policies", b)
 			if err != nil {
 				return err
 			}
@@ -148,7 +149,7 @@ setting to the next policy in line, or to its default.`,
 			if err != nil {
 				return err
 			}
-			raw, err := edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) any {
+			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) any {
 				b := policyBody{Name: first(name, p.Name), Description: p.Description, Settings: p.Settings, Priority: p.Priority}
 				flags.apply(cmd, &b)
 				return b
@@ -184,7 +185,7 @@ device; --exclude-group takes the devices of a group out again.`,
 			if err != nil {
 				return err
 			}
-			raw, err := c.put(cmd.Context(), "/policies/"+url.PathEscape(args[0])+"/assignment", scope)
+			raw, err := c.Put(cmd.Context(), "/policies/"+url.PathEscape(args[0])+"/assignment", scope)
 			if err != nil {
 				return err
 			}
@@ -222,14 +223,14 @@ func newPolicyStatusCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.get(cmd.Context(), "/policies/"+url.PathEscape(args[0])+"/status", nil)
+			raw, err := c.Get(cmd.Context(), "/policies/"+url.PathEscape(args[0])+"/status", nil)
 			if err != nil {
 				return err
 			}
 			if s.format == formatJSON {
 				return printJSON(s.Stdout, raw)
 			}
-			st, err := decode[policyStatus](raw)
+			st, err := client.Decode[policyStatus](raw)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fault"
 )
 
@@ -33,40 +34,49 @@ type login struct {
 	Token         string `json:"token"`
 }
 
+func (l login) config(roots *x509.CertPool) client.Config {
+	return client.Config{Server: l.Server, Token: l.Token, CAFingerprint: l.CAFingerprint, Roots: roots}
+}
+
 // client returns a client of the admin API for the flags, the environment and
 // the remembered login, in this order.
-func (s *session) client() (*client, error) {
+func (s *session) client() (*client.Client, error) {
 	if err := checkFormat(s.format); err != nil {
 		return nil, err
 	}
-	saved, err := s.readLogin()
+	l, err := s.chooseLogin()
 	if err != nil {
 		return nil, err
+	}
+	roots, err := s.roots()
+	if err != nil {
+		return nil, err
+	}
+	return client.New(l.config(roots))
+}
+
+// chooseLogin decides which server and token are meant.
+func (s *session) chooseLogin() (login, error) {
+	saved, err := s.readLogin()
+	if err != nil {
+		return login{}, err
 	}
 	l := login{Server: first(s.server, s.Getenv("INTERDICT_SERVER")), Token: first(s.token, s.Getenv("INTERDICT_TOKEN"))}
 	// What was remembered for one server is never shown to another.
 	if l.Server == "" || sameServer(l.Server, saved.Server) {
 		l.Server = first(l.Server, saved.Server)
-		if l.Token == "" {
-			l.Token = saved.Token
-		}
+		l.Token = first(l.Token, saved.Token)
 		l.CAFingerprint = saved.CAFingerprint
 	}
 	if l.Server == "" && l.Token != "" {
 		l.Server = defaultServer
 	}
 	if l.Server == "" || l.Token == "" {
-		return nil, fault.New(fault.Invalid, "no server and token to work with").
+		return login{}, fault.New(fault.Invalid, "no server and token to work with").
 			WithHint("type 'interdict login --data-dir DIR' on the server's machine, or give --server and --token")
 	}
-	if pin := tokenPin(l.Token); pin != "" {
-		l.CAFingerprint = pin
-	}
-	roots, err := s.roots()
-	if err != nil {
-		return nil, err
-	}
-	return newClient(l, roots)
+	l.CAFingerprint = first(client.TokenPin(l.Token), l.CAFingerprint)
+	return l, nil
 }
 
 // roots reads the certificate authority of --ca; nil without one.

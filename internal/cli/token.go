@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"interdict/internal/cli/client"
 )
 
 func newTokenCmd(s *session) *cobra.Command {
@@ -80,7 +82,7 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.post(cmd.Context(), "/tokens", n)
+			raw, err := c.Post(cmd.Context(), "/tokens", n)
 			if err != nil {
 				return err
 			}
@@ -102,7 +104,7 @@ func (s *session) printToken(raw json.RawMessage) error {
 	if s.format == formatJSON {
 		return printJSON(s.Stdout, raw)
 	}
-	t, err := decode[tokenView](raw)
+	t, err := client.Decode[tokenView](raw)
 	if err != nil {
 		return err
 	}
@@ -144,7 +146,7 @@ func newTokenDeleteCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.remove(cmd.Context(), "/tokens/"+url.PathEscape(args[0]))
+			raw, err := c.Delete(cmd.Context(), "/tokens/"+url.PathEscape(args[0]))
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
@@ -39,7 +40,7 @@ type change struct {
 
 // changed ends a command that changed what devices enforce: it waits if it
 // was asked to, and says what was done.
-func (s *session) changed(ctx context.Context, c *client, w waitFlags, raw json.RawMessage, format string, args ...any) error {
+func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, raw json.RawMessage, format string, args ...any) error {
 	done := fmt.Sprintf(format, args...)
 	if !w.wait {
 		if s.format == formatJSON {
@@ -48,7 +49,7 @@ func (s *session) changed(ctx context.Context, c *client, w waitFlags, raw json.
 		_, err := fmt.Fprintln(s.Stdout, printable(done))
 		return err
 	}
-	ch, err := decode[change](raw)
+	ch, err := client.Decode[change](raw)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (s *session) changed(ctx context.Context, c *client, w waitFlags, raw json.
 }
 
 // waitRollout waits until no device that is online lacks the change.
-func (s *session) waitRollout(ctx context.Context, c *client, timeout time.Duration) (fleet.Rollout, error) {
+func (s *session) waitRollout(ctx context.Context, c *client.Client, timeout time.Duration) (fleet.Rollout, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(pollRollout)
@@ -98,12 +99,12 @@ func (s *session) waitRollout(ctx context.Context, c *client, timeout time.Durat
 	}
 }
 
-func rollout(ctx context.Context, c *client) (fleet.Rollout, error) {
-	raw, err := c.get(ctx, "/rollout", nil)
+func rollout(ctx context.Context, c *client.Client) (fleet.Rollout, error) {
+	raw, err := c.Get(ctx, "/rollout", nil)
 	if err != nil {
 		return fleet.Rollout{}, err
 	}
-	return decode[fleet.Rollout](raw)
+	return client.Decode[fleet.Rollout](raw)
 }
 
 // gaveUp says why a wait ended before the change was everywhere.
@@ -117,17 +118,17 @@ func gaveUp(ctx context.Context, last fleet.Rollout, timeout time.Duration) erro
 
 // explainRest says which devices do not enforce the change. Those that failed
 // are an error, those that are offline are not.
-func (s *session) explainRest(ctx context.Context, c *client, r fleet.Rollout) error {
+func (s *session) explainRest(ctx context.Context, c *client.Client, r fleet.Rollout) error {
 	if r.Offline == 0 && r.Failed == 0 {
 		return nil
 	}
-	items, err := c.list(ctx, "/devices", url.Values{}, 0)
+	items, err := c.List(ctx, "/devices", url.Values{}, 0)
 	if err != nil {
 		return err
 	}
 	var offline, failed []string
 	for _, raw := range items {
-		d, err := decode[fleet.Device](raw)
+		d, err := client.Decode[fleet.Device](raw)
 		if err != nil {
 			return err
 		}

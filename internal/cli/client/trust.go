@@ -1,4 +1,4 @@
-package cli
+package client
 
 import (
 	"crypto/tls"
@@ -17,9 +17,9 @@ func (e *trustError) Error() string {
 	return fmt.Sprintf("the server at %s is not the one that was pinned: %s", e.host, e.reason)
 }
 
-// tokenPin returns the fingerprint of the server's certificate authority that
+// TokenPin returns the fingerprint of the server's certificate authority that
 // a token carries after a dot; "" without one.
-func tokenPin(token string) string {
+func TokenPin(token string) string {
 	_, pin, ok := strings.Cut(token, ".")
 	if b, err := hex.DecodeString(pin); !ok || err != nil || len(b) != 32 {
 		return ""

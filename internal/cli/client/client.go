@@ -1,4 +1,7 @@
-package cli
+// Package client speaks the admin API for the commands: pages become lists,
+// problem documents the faults they tell, and a server that does not answer,
+// or is not the one it should be, a fault that says what to do next.
+package client
 
 import (
 	"bytes"
@@ -32,34 +35,46 @@ const (
 	requestTimeout = 30 * time.Second
 )
 
-// client speaks the admin API. Its errors are faults: those of the server, or
+// Client speaks the admin API. Its errors are faults: those of the server, or
 // Unreachable.
-type client struct {
+type Client struct {
 	base  *url.URL
 	token string
 	http  *http.Client
 }
 
-// newClient makes a client. With a pin in the login, the server must show a
-// chain to that authority; otherwise roots decide, nil for the system's.
-func newClient(l login, roots *x509.CertPool) (*client, error) {
-	base, err := url.Parse(l.Server)
+// Config says which server to speak to.
+type Config struct {
+	// Server is its address, https://host:port. Required.
+	Server string
+	// Token is an API token. Required.
+	Token string
+	// CAFingerprint pins the authority that the server's chain must lead to,
+	// see bundle.Fingerprint. Without it Roots decide.
+	CAFingerprint string
+	// Roots are the authorities to trust; nil means the system's.
+	Roots *x509.CertPool
+}
+
+// New makes a client; it does not connect yet.
+func New(conf Config) (*Client, error) {
+	base, err := url.Parse(conf.Server)
 	if err != nil || base.Scheme != "https" || base.Host == "" || (base.Path != "" && base.Path != "/") {
-		return nil, fault.New(fault.Invalid, "the server's address %q is not an https URL without a path", l.Server).
+		return nil, fault.New(fault.Invalid, "the server's address %q is not an https URL without a path", conf.Server).
 			WithHint("write it like https://interdict.example.com:8443")
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
-	if l.CAFingerprint != "" {
-		pinAuthority(conf, base.Hostname(), l.CAFingerprint)
+	t := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: conf.Roots}
+	if conf.CAFingerprint != "" {
+		pinAuthority(t, base.Hostname(), conf.CAFingerprint)
 	}
 	transport := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSClientConfig:     conf,
+		TLSClientConfig:     t,
 		TLSHandshakeTimeout: 10 * time.Second,
 		ForceAttemptHTTP2:   true,
 	}
-	return &client{base: base, token: l.Token, http: &http.Client{
+	return &Client{base: base, token: conf.Token, http: &http.Client{
 		Transport: transport,
 		// The API has no redirects; following one would show the token to
 		// somebody else.
@@ -67,38 +82,45 @@ func newClient(l login, roots *x509.CertPool) (*client, error) {
 	}}, nil
 }
 
-// get asks for a document.
-func (c *client) get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
+// Get asks for a document.
+func (c *Client) Get(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodGet, path: path, query: query})
 	return a.body, err
 }
 
-// post sends body and returns the answer's document.
-func (c *client) post(ctx context.Context, path string, body any) (json.RawMessage, error) {
+// Post sends body and returns the answer's document.
+func (c *Client) Post(ctx context.Context, path string, body any) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodPost, path: path, body: body})
 	return a.body, err
 }
 
-// put replaces a document.
-func (c *client) put(ctx context.Context, path string, body any) (json.RawMessage, error) {
+// PostAndWait is Post without a body to what answers when something has come
+// about. It waits for as long as ctx does.
+func (c *Client) PostAndWait(ctx context.Context, path string) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodPost, path: path, waits: true})
+	return a.body, err
+}
+
+// Put replaces a document.
+func (c *Client) Put(ctx context.Context, path string, body any) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodPut, path: path, body: body})
 	return a.body, err
 }
 
-// remove deletes what path names.
-func (c *client) remove(ctx context.Context, path string) (json.RawMessage, error) {
+// Delete deletes what path names.
+func (c *Client) Delete(ctx context.Context, path string) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodDelete, path: path})
 	return a.body, err
 }
 
-// edit reads a document, and sends what change makes of it back with the
+// Edit reads a document, and sends what change makes of it back with the
 // method, provided that nobody else changed it meanwhile.
-func edit[T any](ctx context.Context, c *client, method, path string, change func(*T) any) (json.RawMessage, error) {
+func Edit[T any](ctx context.Context, c *Client, method, path string, change func(*T) any) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodGet, path: path})
 	if err != nil {
 		return nil, err
 	}
-	v, err := decode[T](a.body)
+	v, err := Decode[T](a.body)
 	if err != nil {
 		return nil, err
 	}
@@ -106,9 +128,9 @@ func edit[T any](ctx context.Context, c *client, method, path string, change fun
 	return out.body, err
 }
 
-// list asks for a list page by page, until limit items are there or all, if
+// List asks for a list page by page, until limit items are there or all, if
 // limit is 0.
-func (c *client) list(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
+func (c *Client) List(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {
 	q := url.Values{}
 	maps.Copy(q, query)
 	var items []json.RawMessage
@@ -118,11 +140,11 @@ func (c *client) list(ctx context.Context, path string, query url.Values, limit 
 			size = min(size, limit-len(items))
 		}
 		q.Set("limit", strconv.Itoa(size))
-		raw, err := c.get(ctx, path, q)
+		raw, err := c.Get(ctx, path, q)
 		if err != nil {
 			return nil, err
 		}
-		p, err := decode[page](raw)
+		p, err := Decode[Page](raw)
 		if err != nil {
 			return nil, err
 		}
@@ -134,13 +156,14 @@ func (c *client) list(ctx context.Context, path string, query url.Values, limit 
 	}
 }
 
-// page is one page of any list.
-type page struct {
+// Page is one page of any list.
+type Page struct {
 	Items []json.RawMessage `json:"items"`
 	Next  string            `json:"next"`
 }
 
-func decode[T any](raw json.RawMessage) (T, error) {
+// Decode reads a document of the server.
+func Decode[T any](raw json.RawMessage) (T, error) {
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return v, fmt.Errorf("reading the server's answer: %w", err)
@@ -162,7 +185,7 @@ type answer struct {
 	etag string
 }
 
-func (c *client) send(ctx context.Context, r request) (answer, error) {
+func (c *Client) send(ctx context.Context, r request) (answer, error) {
 	if !r.waits {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
@@ -187,7 +210,7 @@ func (c *client) send(ctx context.Context, r request) (answer, error) {
 	return answer{body: body, etag: resp.Header.Get("ETag")}, nil
 }
 
-func (c *client) newRequest(ctx context.Context, r request) (*http.Request, error) {
+func (c *Client) newRequest(ctx context.Context, r request) (*http.Request, error) {
 	var body io.Reader = http.NoBody
 	if r.body != nil {
 		b, err := json.Marshal(r.body)
@@ -217,7 +240,7 @@ func (c *client) newRequest(ctx context.Context, r request) (*http.Request, erro
 }
 
 // unreachable tells why no answer came.
-func (c *client) unreachable(ctx context.Context, err error) error {
+func (c *Client) unreachable(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled
 	}
