@@ -12,7 +12,6 @@ import (
 	"interdict/internal/agent/process/bpf"
 	"interdict/internal/agent/process/procfs"
 	"interdict/internal/agent/process/sockdiag"
-	"interdict/internal/event"
 )
 
 const (
@@ -302,7 +301,7 @@ func (r *Resolver) hash(ctx context.Context, f found) string {
 	if f.file == (procfs.FileID{}) {
 		return ""
 	}
-	sum, err := r.hasher.Sum(ctx, r.hashWait, f.file, func() (fs.File, error) { return r.open(f.owner.Process) })
+	sum, err := r.hasher.Sum(ctx, r.hashWait, f.file, func() (fs.File, error) { return r.open(f) })
 	if err != nil {
 		return ""
 	}
@@ -311,9 +310,9 @@ func (r *Resolver) hash(ctx context.Context, f found) string {
 
 // open opens the program of a process. When the process has ended the file
 // at its path is as good, if it is still the same: the hasher sees to that.
-func (r *Resolver) open(p event.Process) (fs.File, error) {
-	if f, err := r.proc.OpenExe(p.PID); err == nil {
-		return f, nil
+func (r *Resolver) open(f found) (fs.File, error) {
+	if file, err := r.proc.OpenExe(f.owner.Process.PID); err == nil {
+		return file, nil
 	}
-	return os.Open(p.Path)
+	return procfs.OpenSame(f.owner.Process.Path, f.file)
 }

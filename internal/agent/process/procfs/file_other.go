@@ -2,7 +2,15 @@
 
 package procfs
 
-import "io/fs"
+import (
+	"errors"
+	"io/fs"
+)
+
+// OpenSame fails: files have no identity here.
+func OpenSame(string, FileID) (fs.File, error) {
+	return nil, errors.ErrUnsupported
+}
 
 func fileID(fs.FileInfo) FileID { return FileID{} }
 

@@ -192,3 +192,38 @@ func BenchmarkDescribe(b *testing.B) {
 		}
 	}
 }
+
+func TestOpenSameTouchesNoOtherFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "program")
+	if err := os.WriteFile(path, []byte("text"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	id := idOf(t, path)
+	f, err := OpenSame(path, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+
+	for name, replace := range map[string]func() error{
+		"a pipe, which would wait for a writer": func() error { return unix.Mkfifo(path, 0o600) },
+		"a link to a device":                    func() error { return os.Symlink("/dev/null", path) },
+		"another program":                       func() error { return os.WriteFile(path, []byte("other"), 0o700) },
+		"a folder":                              func() error { return os.Mkdir(path, 0o700) },
+		"nothing":                               func() error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if err := replace(); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := OpenSame(path, id); err == nil {
+				f.Close()
+				t.Error("it was opened")
+			}
+		})
+	}
+}
