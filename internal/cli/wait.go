@@ -19,6 +19,10 @@ import (
 // pollRollout is how often a waiting command looks how far a change has come.
 const pollRollout = 100 * time.Millisecond
 
+// failGrace is how long a device that failed is waited for: until it has tried
+// this change, it shows the failure of an earlier one.
+const failGrace = 2 * time.Second
+
 // maxNames bounds how many devices are named in a sentence.
 const maxNames = 10
 
@@ -79,11 +83,12 @@ func (s *session) waitRollout(ctx context.Context, c *client.Client, timeout tim
 	tick := time.NewTicker(pollRollout)
 	defer tick.Stop()
 	defer s.endProgress()
+	start := time.Now()
 	var last fleet.Rollout
 	for {
 		r, err := rollout(ctx, c)
 		switch {
-		case err == nil && r.Pending == 0:
+		case err == nil && r.Pending == 0 && (r.Failed == 0 || time.Since(start) > failGrace):
 			return r, nil
 		case err == nil:
 			s.progress("applied %d / %d", r.Applied, r.Total)
