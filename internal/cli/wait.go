@@ -17,7 +17,7 @@ import (
 )
 
 // pollRollout is how often a waiting command looks how far a change has come.
-const pollRollout = 100 * time.Millisecond
+const pollRollout = 25 * time.Millisecond
 
 // failGrace is how long a device that failed is waited for: until it has tried
 // this change, it shows the failure of an earlier one.
