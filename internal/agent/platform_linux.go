@@ -37,7 +37,7 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 		},
 	}
 	closers := []func() error{guard.Close}
-	cutter, err := newCutter()
+	cutter, err := conntrack.New()
 	if err != nil {
 		p.Missing[health.CuttingMissing] = fmt.Errorf("connections that are open already cannot be ended: %w", err)
 	} else {
@@ -108,7 +108,7 @@ func Probes(context.Context) []Probe {
 		add("packet queues", nil, ProbeFailed, "by "+string(guard.Queueing()))
 		_ = guard.Close()
 	}
-	cutter, err := newCutter()
+	cutter, err := conntrack.New()
 	add("connection table", err, ProbeFailed, "open connections can be ended")
 	if err == nil {
 		_ = cutter.Close()

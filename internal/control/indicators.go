@@ -125,11 +125,13 @@ func (s *Service) ImportIndicators(ctx context.Context, actor Actor, rows []NewI
 	done.Change, err = s.change(ctx, func(tx *store.Tx) error {
 		added := wanted[:0:0]
 		for _, i := range wanted {
-			switch err := addIndicator(tx, i); {
-			case err == nil:
+			fail := addIndicator(tx, i)
+			switch fault.CodeOf(fail) {
+			case "":
 				added = append(added, i)
-			case fault.CodeOf(err) != fault.Conflict:
-				return err
+			case fault.Conflict: // it is there already
+			default:
+				return fail
 			}
 		}
 		done.Added, done.Existing = len(added), len(wanted)-len(added)

@@ -155,9 +155,10 @@ type Flow struct {
 
 // Cutter ends connections that are already open.
 type Cutter interface {
-	// Cut refuses what is left of the flows: local TCP sockets are destroyed,
-	// any other connection is marked, so that what its client sends next is
-	// refused. Either way the program notices at once. A flow that is gone
-	// already is not an error.
-	Cut(ctx context.Context, flows []Flow) error
+	// Cut refuses what is left of the flows, in both directions: local TCP
+	// sockets are destroyed so that their program notices at once, and the
+	// connection is marked refused or forgotten. It returns the flows that
+	// were still open: the kernel remembers a connection for minutes after
+	// its end, when it is no longer anybody's use of anything.
+	Cut(ctx context.Context, flows []Flow) (open []Flow, err error)
 }

@@ -22,6 +22,7 @@ type Cutter struct {
 	mu       sync.Mutex
 	sockets  *netlink.Conn
 	tracking *netlink.Conn
+	entries  *ct.Conn
 }
 
 var _ netguard.Cutter = (*Cutter)(nil)
@@ -36,12 +37,16 @@ func New() (*Cutter, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening a ctnetlink socket: %w", explain(err)), sockets.Close())
 	}
-	return &Cutter{sockets: sockets, tracking: tracking}, nil
+	entries, err := ct.Dial(nil)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening a ctnetlink socket: %w", explain(err)), sockets.Close(), tracking.Close())
+	}
+	return &Cutter{sockets: sockets, tracking: tracking, entries: entries}, nil
 }
 
 // Close closes the sockets.
 func (c *Cutter) Close() error {
-	if err := errors.Join(c.sockets.Close(), c.tracking.Close()); err != nil {
+	if err := errors.Join(c.sockets.Close(), c.tracking.Close(), c.entries.Close()); err != nil {
 		return fmt.Errorf("closing the cutter: %w", err)
 	}
 	return nil
@@ -53,41 +58,96 @@ func (c *Cutter) Close() error {
 // an acknowledgement: without the mark a QUIC connection would go on, since
 // only its first packets are inspected. Cut does all it can and
 // returns what failed.
-func (c *Cutter) Cut(ctx context.Context, flows []netguard.Flow) error {
+func (c *Cutter) Cut(ctx context.Context, flows []netguard.Flow) (open []netguard.Flow, _ error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var faults []error
-	for _, f := range flows {
+	var others []netguard.Flow // those without a local TCP socket
+	for _, given := range flows {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(append(faults, fmt.Errorf("cutting connections: %w", err))...)
+			return open, errors.Join(append(faults, fmt.Errorf("cutting connections: %w", err))...)
 		}
-		f.Source, f.Dest = plain(f.Source), plain(f.Dest)
-		if err := c.cut(f); err != nil {
+		local, err := c.cutLocal(normal(given))
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("cutting %v -> %v: %w", given.Source, given.Dest, explain(err)))
+		case local == nil:
+			others = append(others, given)
+		case local.open:
+			open = append(open, given)
+		}
+	}
+	stillOpen, err := c.refuseAll(others)
+	return append(open, stillOpen...), errors.Join(append(faults, err)...)
+}
+
+// refuseAll marks the entries of flows as refused and returns the flows that
+// were open.
+func (c *Cutter) refuseAll(flows []netguard.Flow) (open []netguard.Flow, _ error) {
+	if len(flows) == 0 {
+		return nil, nil
+	}
+	// Before they are refused, since that ends them.
+	tracked, fault := c.tracked()
+	faults := []error{fault}
+	for _, given := range flows {
+		f := normal(given)
+		if err := c.refuse(f); err != nil {
 			faults = append(faults, fmt.Errorf("cutting %v -> %v: %w", f.Source, f.Dest, explain(err)))
 		}
+		if tracked[f] {
+			open = append(open, given)
+		}
 	}
-	return errors.Join(faults...)
+	return open, errors.Join(faults...)
 }
 
-// plain returns a with an IPv4 address as such and without a zone, as the
-// connection table has it.
-func plain(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+// normal returns f with its addresses as the connection table has them: an
+// IPv4 address as such, and none with a zone.
+func normal(f netguard.Flow) netguard.Flow {
+	plain := func(a netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(a.Addr().Unmap().WithZone(""), a.Port())
+	}
+	return netguard.Flow{Protocol: f.Protocol, Source: plain(f.Source), Dest: plain(f.Dest)}
 }
 
-func (c *Cutter) cut(f netguard.Flow) error {
+// cutLocal ends a connection of this host's own over TCP. It returns nil for
+// any other: one that is forwarded, that has gone, or that is not TCP.
+func (c *Cutter) cutLocal(f netguard.Flow) (*socket, error) {
 	if !f.Source.IsValid() || !f.Dest.IsValid() || f.Source.Addr().Is4() != f.Dest.Addr().Is4() {
-		return errors.New("its ends are not two addresses of one family")
+		return nil, errors.New("its ends are not two addresses of one family")
 	}
 	if f.Protocol != unix.IPPROTO_TCP {
-		return c.refuse(f)
+		return nil, nil
 	}
-	destroyed, err := c.destroy(f)
-	if err != nil || !destroyed {
-		// Forwarded, or gone: if gone, the mark finds nothing either.
-		return errors.Join(err, c.refuse(f))
+	local, err := c.destroy(f)
+	if err != nil {
+		return nil, errors.Join(err, c.refuse(f))
 	}
-	return c.forget(f)
+	if local == nil {
+		return nil, nil
+	}
+	return local, c.forget(f)
+}
+
+// tracked returns the connections that were let through and, as far as the
+// connection table knows, are open. An entry outlives its TCP connection by up
+// to two minutes.
+func (c *Cutter) tracked() (map[netguard.Flow]bool, error) {
+	// In states of enum tcp_conntrack from this one on either end has closed.
+	const finWait = 4
+	filter := ct.NewFilter().Mark(netguard.MarkAccept).MarkMask(netguard.MarkMask)
+	entries, err := c.entries.DumpFilter(filter, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the connection table: %w", explain(err))
+	}
+	open := make(map[netguard.Flow]bool)
+	for i := range entries {
+		if tcp := entries[i].ProtoInfo.TCP; tcp == nil || tcp.State < finWait {
+			open[flowOf(&entries[i])] = true
+		}
+	}
+	return open, nil
 }
 
 // refuse marks the entry of f as refused and leaves the other bits of its

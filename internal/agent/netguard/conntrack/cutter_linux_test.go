@@ -131,6 +131,42 @@ func dial(t *testing.T, network, address string) net.Conn {
 	return c
 }
 
+// wasOpen cuts a flow and tells whether it was open.
+func wasOpen(t *testing.T, c *Cutter, f netguard.Flow) bool {
+	t.Helper()
+	open, err := c.Cut(t.Context(), []netguard.Flow{f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open) == 1 && open[0] == f
+}
+
+func TestAConnectionThatHasEndedWasNotOpen(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	guarded(t)
+	l, err := net.Listen("tcp", "127.0.0.1:4000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	here := dial(t, "tcp", "127.0.0.1:4000")
+	there, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := flowOfConn(here, unix.IPPROTO_TCP)
+	// This end closes first and stays in TIME_WAIT.
+	if err := errors.Join(here.Close(), there.Close()); err != nil {
+		t.Fatal(err)
+	}
+	markOf(t, f) // the connection table still has it
+	if wasOpen(t, newCutter(t), f) {
+		t.Error("a connection whose program closed it was open")
+	}
+}
+
 func TestCutEndsADownloadOnBothSides(t *testing.T) {
 	if !netnstest.Isolated(t) {
 		return
@@ -160,8 +196,8 @@ func TestCutEndsADownloadOnBothSides(t *testing.T) {
 			}()
 			f := flowOfConn(c, unix.IPPROTO_TCP)
 			start := time.Now()
-			if err := cutter.Cut(t.Context(), []netguard.Flow{f}); err != nil {
-				t.Fatal(err)
+			if !wasOpen(t, cutter, f) {
+				t.Error("an open connection was not open")
 			}
 			if err := <-local; !errors.Is(err, unix.ECONNABORTED) {
 				t.Errorf("the program saw %v, want an aborted connection", err)
@@ -172,8 +208,8 @@ func TestCutEndsADownloadOnBothSides(t *testing.T) {
 			if took := time.Since(start); took > soon {
 				t.Errorf("it took %v, want at most %v", took, soon)
 			}
-			if err := cutter.Cut(t.Context(), []netguard.Flow{f}); err != nil {
-				t.Errorf("cutting what is gone: %v", err)
+			if wasOpen(t, cutter, f) {
+				t.Error("what is gone was open")
 			}
 		})
 	}
@@ -194,8 +230,8 @@ func TestCutSparesAListenerOnTheSamePort(t *testing.T) {
 		Source:   netip.MustParseAddrPort("127.0.0.1:4000"),
 		Dest:     netip.MustParseAddrPort("127.0.0.1:5000"),
 	}
-	if err := newCutter(t).Cut(t.Context(), []netguard.Flow{gone}); err != nil {
-		t.Fatal(err)
+	if wasOpen(t, newCutter(t), gone) {
+		t.Error("a connection that never was is open")
 	}
 	if err := dial(t, "tcp", "127.0.0.1:4000").Close(); err != nil {
 		t.Error(err)
@@ -233,8 +269,8 @@ func TestCutRefusesWhatADatagramFlowSends(t *testing.T) {
 			t.Fatal(err)
 		}
 		setOtherBits(t, cutter, flowOfConn(c, unix.IPPROTO_UDP))
-		if err := cutter.Cut(t.Context(), []netguard.Flow{flowOfConn(c, unix.IPPROTO_UDP)}); err != nil {
-			t.Fatal(err)
+		if !wasOpen(t, cutter, flowOfConn(c, unix.IPPROTO_UDP)) {
+			t.Errorf("%s: the flow was not open", address)
 		}
 		if _, err := server.WriteTo(buffer, client); err != nil {
 			t.Fatal(err)
@@ -309,18 +345,21 @@ func TestCutOfForwardedConnections(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 1<<20)); err != nil {
 		t.Fatal(err)
 	}
+	cutter := newCutter(t)
+	setOtherBits(t, cutter, flowOfConn(c, unix.IPPROTO_TCP)) // as the agent does
 	start := time.Now()
-	if err := newCutter(t).Cut(t.Context(), []netguard.Flow{flowOfConn(c, unix.IPPROTO_TCP)}); err != nil {
-		t.Fatal(err)
+	if !wasOpen(t, cutter, flowOfConn(c, unix.IPPROTO_TCP)) {
+		t.Error("the forwarded connection was not open")
 	}
 	if _, err := io.Copy(io.Discard, c); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the client saw %v, want a reset", err)
 	}
-	if err := <-ended; !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
-		t.Errorf("the server saw %v, want a reset", err)
-	}
 	if took := time.Since(start); took > soon {
 		t.Errorf("it took %v, want at most %v", took, soon)
+	}
+	// The far end notices when it sends next.
+	if err := <-ended; !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+		t.Errorf("the server saw %v, want a reset", err)
 	}
 }
 
@@ -329,7 +368,7 @@ func TestCutSaysWhichFlowIsNoFlow(t *testing.T) {
 		return
 	}
 	mixed := netguard.Flow{Protocol: unix.IPPROTO_TCP, Source: netip.MustParseAddrPort("192.0.2.1:1"), Dest: netip.MustParseAddrPort("[2001:db8::1]:2")}
-	if err := newCutter(t).Cut(t.Context(), []netguard.Flow{mixed, {}}); err == nil {
+	if _, err := newCutter(t).Cut(t.Context(), []netguard.Flow{mixed, {}}); err == nil {
 		t.Error("Cut accepted flows between two families and without addresses")
 	}
 }
@@ -358,9 +397,7 @@ func TestEndsOfMarkedConnectionsAreReported(t *testing.T) {
 	cutter := newCutter(t)
 	setOtherBits(t, cutter, flowOfConn(marked, unix.IPPROTO_TCP))
 	for _, c := range []net.Conn{unmarked, marked} {
-		if err := cutter.Cut(t.Context(), []netguard.Flow{flowOfConn(c, unix.IPPROTO_TCP)}); err != nil {
-			t.Fatal(err)
-		}
+		wasOpen(t, cutter, flowOfConn(c, unix.IPPROTO_TCP))
 	}
 	want := flowOfConn(marked, unix.IPPROTO_TCP)
 	select {

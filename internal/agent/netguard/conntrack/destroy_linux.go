@@ -21,32 +21,46 @@ const (
 	// requestLength is the size of struct inet_diag_req_v2: family,
 	// protocol, extensions and padding, a mask of states, and the socket.
 	requestLength = 4 + 4 + sockIDLength
-	// tcpListen is the state of a listening socket.
-	tcpListen = 10
 )
 
-// destroy ends the local socket of f and reports whether there was one. It
+// States of enum tcp_state (linux/tcp_states.h). In those that are not here
+// this end has closed, or is a listener.
+const (
+	tcpEstablished = 1
+	tcpSynSent     = 2
+	tcpCloseWait   = 8
+	tcpListen      = 10
+)
+
+// socket is a local socket: its identity with the kernel's cookie, and whether
+// its program still has it open.
+type socket struct {
+	id   []byte
+	open bool
+}
+
+// destroy ends the local socket of f and returns it, nil if there was none. It
 // asks before it destroys: for a connection that is gone the kernel would
 // find, and close, a listener that has taken over the port.
-func (c *Cutter) destroy(f netguard.Flow) (bool, error) {
+func (c *Cutter) destroy(f netguard.Flow) (*socket, error) {
 	for _, family := range families(f.Source.Addr()) {
-		id, err := c.find(family, f)
+		s, err := c.find(family, f)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		if id == nil {
+		if s == nil {
 			continue
 		}
-		_, err = c.sockets.Execute(diagRequest(unix.SOCK_DESTROY, family, id))
+		_, err = c.sockets.Execute(diagRequest(unix.SOCK_DESTROY, family, s.id))
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("destroying the socket: %w", err)
+			return nil, fmt.Errorf("destroying the socket: %w", err)
 		}
-		return true, nil
+		return s, nil
 	}
-	return false, nil
+	return nil, nil
 }
 
 // families returns the socket families that can have an address: an IPv6
@@ -58,9 +72,9 @@ func families(a netip.Addr) []byte {
 	return []byte{unix.AF_INET6}
 }
 
-// find returns the identity, with the kernel's cookie, of the socket whose
-// ends are exactly those of f, or nil if there is none.
-func (c *Cutter) find(family byte, f netguard.Flow) ([]byte, error) {
+// find returns the socket whose ends are exactly those of f, or nil if there
+// is none.
+func (c *Cutter) find(family byte, f netguard.Flow) (*socket, error) {
 	want := sockID(family, f)
 	// The answer stands for the acknowledgement, which would come after it.
 	request := diagRequest(unix.SOCK_DIAG_BY_FAMILY, family, want)
@@ -75,12 +89,16 @@ func (c *Cutter) find(family byte, f netguard.Flow) ([]byte, error) {
 	for _, m := range replies {
 		// struct inet_diag_msg: family, state, timer, retransmissions,
 		// and the socket.
-		if len(m.Data) < 4+sockIDLength || m.Data[1] == tcpListen {
+		if len(m.Data) < 4+sockIDLength {
+			continue
+		}
+		state := m.Data[1]
+		if state == tcpListen {
 			continue
 		}
 		if got := m.Data[4 : 4+sockIDLength]; sameEnds(m.Data[0], got, f) {
 			copy(want[cookieOffset:], got[cookieOffset:])
-			return want, nil
+			return &socket{id: want, open: state == tcpEstablished || state == tcpSynSent || state == tcpCloseWait}, nil
 		}
 	}
 	return nil, nil
