@@ -82,7 +82,7 @@ func run(ctx context.Context, opts options) error {
 	if lab.Inside() {
 		return play(ctx, opts, programs)
 	}
-	if err = lab.CheckTools(lab.Tool{Command: "curl", Package: "curl"}, lab.Tool{Command: "nft", Package: "nftables"}); err != nil {
+	if err = lab.CheckTools(lab.Tool{Command: "curl", Package: "curl"}); err != nil {
 		return err
 	}
 	if opts.once {

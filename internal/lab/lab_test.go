@@ -261,3 +261,21 @@ func testCancel(t *testing.T, l *lab.Lab) {
 		t.Errorf("process %d still runs", cmd.Process.Pid)
 	}
 }
+
+func TestMissingToolsAreNamedWithTheirPackages(t *testing.T) {
+	err := lab.CheckTools(
+		lab.Tool{Command: "no-such-a", Package: "zeta"}, lab.Tool{Command: "no-such-b", Package: "alpha"},
+		lab.Tool{Command: "no-such-c", Package: "zeta"}, lab.Tool{Command: "sh", Package: "dash"},
+	)
+	if _, ok := errors.AsType[*lab.MissingError](err); !ok {
+		t.Fatalf("got %v", err)
+	}
+	for _, want := range []string{"no-such-a, no-such-b, no-such-c not found", "alpha ", " zeta"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %q, want it to contain %q", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "dash") || strings.Count(err.Error(), "zeta") != 1 {
+		t.Errorf("got %q", err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,7 +73,7 @@ func (e *MissingError) Error() string {
 func CheckTools(others ...Tool) error {
 	var missing []Tool
 	for _, t := range append(Tools(), others...) {
-		if _, err := exec.LookPath(t.Command); err != nil {
+		if _, err := lookPath(t.Command); err != nil {
 			missing = append(missing, t)
 		}
 	}
@@ -82,6 +83,33 @@ func CheckTools(others ...Tool) error {
 	return nil
 }
 
+// searchPath is where programs are looked for: PATH, and the directories of
+// the system's own programs, which Debian leaves out for ordinary users.
+func searchPath() string {
+	const system = "/usr/local/sbin:/usr/sbin:/sbin"
+	if path := os.Getenv("PATH"); path != "" {
+		return path + ":" + system
+	}
+	return system
+}
+
+// environment is this process's, with searchPath for PATH. Of a variable that
+// is set twice, programs take the first.
+func environment() []string {
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PATH=") })
+	return append(env, "PATH="+searchPath())
+}
+
+// lookPath finds a program on searchPath.
+func lookPath(command string) (string, error) {
+	for _, dir := range filepath.SplitList(searchPath()) {
+		if path, err := exec.LookPath(filepath.Join(dir, command)); err == nil {
+			return path, nil
+		}
+	}
+	return "", &exec.Error{Name: command, Err: exec.ErrNotFound}
+}
+
 // Check says why no lab can be built on this machine, or nil if one can: it
 // starts a program that does next to nothing in the lab's namespaces.
 func Check(ctx context.Context) error {
@@ -89,7 +117,9 @@ func Check(ctx context.Context) error {
 		return err
 	}
 	args := isolated(privilege(), "ip", "link", "set", "dev", "lo", "up")
-	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput() //nolint:gosec // fixed arguments
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // fixed arguments
+	cmd.Env = environment()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return isolationError(fmt.Errorf("%w: %s", err, bytes.TrimSpace(out)))
 	}
@@ -119,7 +149,7 @@ func Enter(ctx context.Context, files ...*os.File) error {
 		numbers = append(numbers, strconv.Itoa(int(f.Fd())))
 	}
 	p := privilege()
-	env := append(os.Environ(), insideEnv+"="+string(p), filesEnv+"="+strings.Join(numbers, ","),
+	env := append(environment(), insideEnv+"="+string(p), filesEnv+"="+strings.Join(numbers, ","),
 		// The advice of quic-go to change a setting of the machine.
 		"QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true")
 	return fmt.Errorf("entering the lab: %w", replace(isolated(p, append([]string{self}, os.Args[1:]...)...), env))

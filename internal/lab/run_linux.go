@@ -31,7 +31,7 @@ func keepOpen(f *os.File) error {
 // replace runs a program in place of this process. It returns only if that
 // fails.
 func replace(args, env []string) error {
-	path, err := exec.LookPath(args[0])
+	path, err := lookPath(args[0])
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"interdict/internal/lab"
+	"interdict/internal/lab/labtest"
 )
 
 // The environment of the process inside the lab.
@@ -64,8 +65,7 @@ func testMain(m *testing.M) int {
 }
 
 func noLab(m *testing.M, err error) int {
-	fmt.Fprintf(os.Stderr, "\n=== NO LAB: the end-to-end tests cannot run: %v\n\n", err)
-	return m.Run()
+	return labtest.Without(m, err)
 }
 
 // tools are the peers that are not our own programs.
@@ -74,7 +74,6 @@ func tools() []lab.Tool {
 		{Command: "curl", Package: "curl"},
 		{Command: "dig", Package: "bind9-dnsutils"},
 		{Command: "openssl", Package: "openssl"},
-		{Command: "nft", Package: "nftables"},
 	}
 }
 
