@@ -77,7 +77,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	for _, args := range [][]string{
 		{"indicator", "import", file},
 		{"policy", "create", "all", "--network-protection", "block"},
-		{"policy", "assign", "all"},
+		{"policy", "assign", "all", "--all-devices"},
 	} {
 		if _, err := b.site.Admin(ctx, args...); err != nil {
 			return err

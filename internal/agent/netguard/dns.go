@@ -27,7 +27,8 @@ func (in *Inspector) handleDNS(p Packet, pkt sniff.Packet, answer func(Verdict))
 	if j.rewritten != nil {
 		o.verdict = in.replace(sniff.ReplaceUDPPayload(p.Data, j.rewritten))
 	}
-	in.learn([]judgement{j}, func() { in.settle(o, answer) })
+	in.learn([]judgement{j})
+	in.settle(o, answer)
 }
 
 // handleDNSStream does the same for a segment of a connection over TCP, whose
@@ -58,7 +59,8 @@ func (in *Inspector) handleDNSStream(p Packet, pkt sniff.Packet, answer func(Ver
 			o.observed = j.outcome.observed
 		}
 	}
-	in.learn(all, func() { in.settle(o, answer) })
+	in.learn(all)
+	in.settle(o, answer)
 }
 
 // followDNS returns the messages that begin in a segment. They share their
@@ -145,17 +147,21 @@ func (in *Inspector) judgeAnswer(p Packet, pkt sniff.Packet, msg []byte, length 
 	return j
 }
 
-// learn remembers the addresses of the answers in one packet for the process
-// that asked, then calls then: a client that has its answer may connect at
-// once.
-func (in *Inspector) learn(all []judgement, then func()) {
+// learn remembers the addresses of the answers in one packet: at once for
+// nobody in particular, since a client that has its answer may connect, and
+// soon after for the process that asked. The answer does not wait for that.
+func (in *Inspector) learn(all []judgement) {
 	if !slices.ContainsFunc(all, func(j judgement) bool { return j.learn }) {
-		then()
+		return
+	}
+	in.remember(all, 0)
+	if in.cfg.Owner == nil {
 		return
 	}
 	in.withOwner(all[0].query, func(pid int) {
-		in.remember(all, pid)
-		then()
+		if pid != 0 {
+			in.remember(all, pid)
+		}
 	})
 }
 

@@ -232,10 +232,20 @@ func TestAnAnswerIsLearnedBeforeTheClientHasIt(t *testing.T) {
 			answers := make(chan netguard.Verdict, 2)
 			in.Handle(netguard.Packet{Queue: netguard.QueueDNS, Data: packet}, func(v netguard.Verdict) { answers <- v })
 			<-asked
-			if len(answers) != 0 {
-				t.Error("the client was answered before the name was learned")
+			if len(answers) != 1 {
+				t.Error("the client waited for its owner to be found")
 			}
+			// By now the name is known, if not yet whose it is.
+			cut := d.rules("block", block("itunes.apple.com"))
+			v := make(chan netguard.Verdict, 1)
+			go in.Handle(netguard.Packet{
+				Queue: netguard.QueueFlow, Data: tcpPacket(client, server, 1, []byte("SSH-2.0-client\r\n")),
+			}, func(got netguard.Verdict) { v <- got })
+			<-asked
 			close(found)
+			if got := <-v; got.Decision != netguard.Refuse || len(cut) != 0 {
+				t.Errorf("got decision %d, want refuse", got.Decision)
+			}
 			in.Wait()
 			if len(answers) != 1 || len(asked) != 0 {
 				t.Errorf("got %d answers, and the owner was asked %d times more", len(answers), len(asked))

@@ -21,11 +21,11 @@ type InspectorConfig struct {
 	// Report takes what is worth an event. It must not block and must see
 	// to it that Observation.Done is called. Required.
 	Report func(Observation)
-	// Owner names the process behind a local flow. It is asked when an
-	// answer of a name server is learned and when a connection without a
-	// name goes to an address that several names share, in both cases under
-	// OwnerTimeout. Optional: without it names are learned for nobody in
-	// particular.
+	// Owner names the process behind a local flow. It is asked after an
+	// answer of a name server was passed on, and before a connection without
+	// a name is judged whose address has names that matter, in both cases
+	// under OwnerTimeout. Optional: without it names are learned for nobody
+	// in particular.
 	Owner func(ctx context.Context, f Flow) (pid int, ok bool)
 }
 

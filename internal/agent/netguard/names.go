@@ -49,7 +49,7 @@ func (n *learnedNames) learn(addr netip.Addr, host string, pid int, ttl time.Dur
 		}
 	}
 	names = slices.DeleteFunc(names, func(l learnedName) bool {
-		return l.host == host && l.pid == pid || now.After(l.expires)
+		return l.host == host && (l.pid == pid || l.pid == 0) || now.After(l.expires)
 	})
 	if len(names) >= maxNamesPerAddress {
 		names = slices.Delete(names, 0, 1)
