@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -212,14 +213,28 @@ func (s *Service) Applied(ctx context.Context, id fleet.DeviceID, a fleet.Applie
 	if err := s.known(ctx, id); err != nil {
 		return err
 	}
-	if a.Mode != "" && !a.Mode.Valid() || len(a.Digest) > maxFact {
-		var faults fault.Fields
-		faults.Add("mode", "must be disabled, audit or block")
-		return faults.Err("the acknowledgement is not valid")
+	if err := checkApplied(&a); err != nil {
+		return err
 	}
 	a.Error = clipText(a.Error, maxDescription)
 	now := s.now().UTC()
 	a.At = now
 	state := s.presence.update(id, now, func(d *store.DeviceState) { d.Applied, d.LastSeen = a, now })
 	return s.store.PutDeviceStates(ctx, state)
+}
+
+// checkApplied makes sure that an acknowledgement can be kept: those of all
+// devices share a transaction, so what the database refuses would harm others.
+func checkApplied(a *fleet.Applied) error {
+	var faults fault.Fields
+	if a.Mode != "" && !a.Mode.Valid() {
+		faults.Add("mode", "must be disabled, audit or block")
+	}
+	if len(a.Digest) > maxFact || !isText(a.Digest) {
+		faults.Add("digest", "must be printable text of at most %d bytes", maxFact)
+	}
+	if a.Version > math.MaxInt64 {
+		faults.Add("version", "must not be more than %d", math.MaxInt64)
+	}
+	return faults.Err("the acknowledgement is not valid")
 }
