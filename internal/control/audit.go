@@ -3,8 +3,12 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/oklog/ulid/v2"
+	"golang.org/x/time/rate"
 
 	"interdict/internal/fault"
 	"interdict/internal/store"
@@ -32,10 +36,46 @@ func jsonOrNil(v any) json.RawMessage {
 	return b
 }
 
-// Refused notes in the audit log that something was refused.
+// The bounds of what refused attempts write into the audit log: a burst, then
+// one in a while. Whoever is refused could fill the disk otherwise.
+const (
+	refusalBurst = 100
+	refusalEvery = 10 * time.Second
+)
+
+// refusals bounds the entries about attempts of one kind of caller.
+type refusals struct {
+	limiter *rate.Limiter
+	// left counts the attempts left out since the last entry.
+	left atomic.Int64
+}
+
+func newRefusals() *refusals {
+	return &refusals{limiter: rate.NewLimiter(rate.Every(refusalEvery), refusalBurst)}
+}
+
+// refusalsBy returns the bounds for an actor. Strangers have their own, so that
+// their noise hides nothing that people with a token tried.
+func (s *Service) refusalsBy(a Actor) *refusals {
+	if a.Kind == ActorUnknown {
+		return s.refusedUnknown
+	}
+	return s.refusedKnown
+}
+
+// Refused notes in the audit log that something was refused. When too much is,
+// attempts are only counted, and the next entry says how many.
 func (s *Service) Refused(ctx context.Context, a Attempt) error {
+	by := s.refusalsBy(a.Actor)
+	if !by.limiter.AllowN(s.now(), 1) {
+		by.left.Add(1)
+		return nil
+	}
 	e := s.entry(a.Actor, clipText(a.Action, maxFact), "", nil, nil)
 	e.Refused = clipText(a.Reason, maxDescription)
+	if left := by.left.Swap(0); left > 0 {
+		e.Refused += fmt.Sprintf(" (%d more like it before were not written down)", left)
+	}
 	return s.store.Write(ctx, func(tx *store.Tx) error {
 		tx.Audit(e)
 		return nil

@@ -91,6 +91,9 @@ type Service struct {
 
 	hub      *hub
 	presence *presence
+	// refusedUnknown bounds what strangers add to the audit log, refusedKnown
+	// what the others do.
+	refusedUnknown, refusedKnown *refusals
 
 	// refreshing is held while the configuration catches up with the store;
 	// it guards compiler.
@@ -124,6 +127,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		store: c.Store, logger: c.Logger, now: c.Now, url: c.URL, instance: ulid.Make().String(),
 		apps: c.Catalog.Apps(), protected: protected(&c), state: audience.NewState(),
 		wake: make(chan struct{}, 1), stop: func() {},
+		refusedUnknown: newRefusals(), refusedKnown: newRefusals(),
 	}
 	s.index = cloudapp.NewIndex(s.apps)
 	s.compiler = audience.New(audience.Config{Index: s.index, Protected: s.protected})

@@ -17,8 +17,8 @@ import (
 )
 
 // Enroll makes a machine a device, if it has a token that still admits one.
-// Whatever the reason to refuse it, the audit log has it. remote is where the
-// request came from.
+// Whatever the reason to refuse it, the audit log hears of it. remote is where
+// the request came from.
 func (s *Service) Enroll(ctx context.Context, r bundle.EnrollRequest, remote string) (bundle.EnrollResponse, error) {
 	response, err := s.enroll(ctx, &r, remote)
 	if f, ok := errors.AsType[*fault.Error](err); ok {
@@ -31,6 +31,15 @@ func (s *Service) Enroll(ctx context.Context, r bundle.EnrollRequest, remote str
 }
 
 func (s *Service) enroll(ctx context.Context, r *bundle.EnrollRequest, remote string) (bundle.EnrollResponse, error) {
+	// First of all, so that a stranger costs a look-up and learns nothing, and
+	// takes no turn among the changes.
+	err := s.store.View(ctx, func(tx *store.Tx) error {
+		_, err := s.activeToken(tx, r.Secret)
+		return err
+	})
+	if err != nil {
+		return bundle.EnrollResponse{}, err
+	}
 	request, err := s.checkEnrolment(r)
 	if err != nil {
 		return bundle.EnrollResponse{}, err
@@ -83,27 +92,48 @@ func (s *Service) checkEnrolment(r *bundle.EnrollRequest) (*x509.CertificateRequ
 
 // admit counts one use of the token with the secret.
 func (s *Service) admit(tx *store.Tx, secret string) (store.Token, error) {
+	token, err := s.activeToken(tx, secret)
+	if err != nil {
+		return token, err
+	}
+	left, err := tx.UseToken(token.ID, token.Uses)
+	if err == nil && !left {
+		err = notAdmitting(TokenExhausted)
+	}
+	return token, err
+}
+
+// activeToken returns the token with the secret, or a fault if it does not
+// admit anybody.
+func (s *Service) activeToken(tx *store.Tx, secret string) (store.Token, error) {
 	presented := hash(secret)
 	token, kept, err := tx.TokenBySecret(presented)
 	if errors.Is(err, store.ErrNotFound) || err == nil && subtle.ConstantTimeCompare(kept, presented) != 1 {
-		return token, fault.New(fault.Unauthorized, "the enrolment token is not valid").
-			WithHint("make a new one with: interdict token create")
+		return token, notAdmitting("")
 	}
 	if err != nil {
 		return token, err
 	}
-	state := viewToken(token, s.now()).State
-	if state == TokenActive {
-		left, err := tx.UseToken(token.ID, token.Uses)
-		if err != nil || left {
-			return token, err
-		}
-		state = TokenExhausted
+	if state := viewToken(token, s.now()).State; state != TokenActive {
+		return token, notAdmitting(state)
 	}
-	reason := map[TokenState]string{
-		TokenExpired: "has expired", TokenExhausted: "has been used as often as it may be", TokenRevoked: "was revoked",
-	}[state]
-	return token, fault.New(fault.Unauthorized, "the enrolment token %s", reason).
+	return token, nil
+}
+
+// notAdmitting is the fault of a token in a state; "" is one that does not
+// exist.
+func notAdmitting(state TokenState) error {
+	reason := "is not valid"
+	switch state {
+	case TokenExpired:
+		reason = "has expired"
+	case TokenExhausted:
+		reason = "has been used as often as it may be"
+	case TokenRevoked:
+		reason = "was revoked"
+	case TokenActive:
+	}
+	return fault.New(fault.Unauthorized, "the enrolment token %s", reason).
 		WithHint("make a new one with: interdict token create")
 }
 

@@ -49,7 +49,9 @@ func TestInputThatBreaksARuleIsRefusedWithTheField(t *testing.T) {
 		_, _, err := s.CreateToken(ctx, admin(), n)
 		return err
 	}
+	admits, secret := s.token(control.NewToken{})
 	enroll := func(r bundle.EnrollRequest) error {
+		r.Secret = secret
 		_, err := s.Enroll(ctx, r, "")
 		return err
 	}
@@ -101,7 +103,7 @@ func TestInputThatBreaksARuleIsRefusedWithTheField(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range log.Items {
-		if e.Refused == "" && e.Action != "group.create" {
+		if e.Refused == "" && e.Action != "group.create" && e.Target != admits.ID {
 			t.Errorf("a refused change left %+v", e)
 		}
 	}
@@ -344,6 +346,55 @@ func TestEventsThatCannotBeKeptAreRejectedAlone(t *testing.T) {
 			_, err = s.Alert(t.Context(), "\x00")
 			wantFault(t, err, fault.NotFound)
 		})
+	}
+}
+
+func TestAStrangerLearnsNothingFromEnrolment(t *testing.T) {
+	s := onSQLite(t)
+	_, err := s.Enroll(t.Context(), bundle.EnrollRequest{Secret: "guess", Name: " ", CSR: []byte("none")}, "")
+	wantFault(t, err, fault.Unauthorized)
+}
+
+func TestAnAcknowledgementThatCannotBeKeptHarmsNobody(t *testing.T) {
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := start(t, e.config(t), newClock())
+			hostile, good := s.newDevice("hostile"), s.newDevice("good")
+			for _, a := range []fleet.Applied{
+				{Mode: "chaos"}, {Digest: "a\x00b"}, {Digest: strings.Repeat("a", 256)}, {Version: 1 << 63},
+			} {
+				wantFault(t, s.Applied(t.Context(), hostile.id, a), fault.Invalid)
+			}
+			if err := s.Applied(t.Context(), good.id, fleet.Applied{Version: 1, Digest: "d"}); err != nil {
+				t.Errorf("acknowledging: %v", err)
+			}
+		})
+	}
+}
+
+func TestRefusalsFillTheAuditLogWithinBounds(t *testing.T) {
+	s := onSQLite(t)
+	attempt := control.Attempt{Actor: control.Actor{Kind: control.ActorUnknown, Source: "192.0.2.7"}, Action: "GET /", Reason: "no"}
+	refuse := func(times int) {
+		t.Helper()
+		for range times {
+			if err := s.Refused(t.Context(), attempt); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	refuse(1000)
+	attempt.Actor = admin()
+	refuse(1)
+	s.clock.advance(time.Hour)
+	attempt.Actor = control.Actor{Kind: control.ActorUnknown}
+	refuse(1)
+	log, err := s.AuditLog(t.Context(), control.AuditQuery{Action: "GET /", PageQuery: control.PageQuery{Limit: 1000}})
+	if err != nil || len(log.Items) != 102 {
+		t.Fatalf("%d entries (%v), want 100 of strangers, one of an administrator and one an hour later", len(log.Items), err)
+	}
+	if newest := log.Items[0].Refused; newest != "no (900 more like it before were not written down)" {
+		t.Errorf("newest entry %q, want it to say how many were left out", newest)
 	}
 }
 

@@ -60,15 +60,12 @@ func (a *API) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
 		request.Fail(w, r, a.logger, err)
 		return
 	}
-	v := a.gate.Failed(request.Source(r))
-	if v.Notice {
+	if wait := a.gate.Failed(request.Source(r)); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)))
+		err = fault.New(fault.TooMany, "too many attempts without a valid token").WithHint("try again in %s", wait)
+	} else {
 		unknown := control.Actor{Kind: control.ActorUnknown, Source: request.Source(r)}
 		a.refused(r.Context(), unknown, r.Method+" "+r.URL.Path, err.Error())
-	}
-	if v.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(v.RetryAfter/time.Second)))
-		err = fault.New(fault.TooMany, "too many attempts without a valid token").WithHint("try again in %s", v.RetryAfter)
-	} else {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="interdict"`)
 	}
 	problem.New(err, request.ID(r.Context())).Write(w)

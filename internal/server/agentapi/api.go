@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -136,14 +137,11 @@ func (a *API) fail(w http.ResponseWriter, r *http.Request, err error) {
 // unauthorized tells who could not show who they are that they could not, or
 // that they have to wait, and the audit log that they tried.
 func (a *API) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
-	v := a.gate.Failed(request.Source(r))
-	if v.Notice {
-		a.refused(r, err)
-	}
-	if v.RetryAfter > 0 {
-		tooMany(w, r, v.RetryAfter)
+	if wait := a.gate.Failed(request.Source(r)); wait > 0 {
+		tooMany(w, r, wait)
 		return
 	}
+	a.refused(r, err)
 	problem.New(err, request.ID(r.Context())).Write(w)
 }
 
@@ -163,8 +161,8 @@ func (a *API) refused(r *http.Request, reason error) {
 	}
 }
 
-// enroll asks the gate first: every attempt costs an entry in the audit log,
-// which the use case writes.
+// enroll asks the gate first, as nobody who keeps failing here can mean well.
+// The use case tells the audit log.
 func (a *API) enroll(w http.ResponseWriter, r *http.Request) {
 	source := request.Source(r)
 	if wait := a.gate.Wait(source); wait > 0 {
@@ -293,6 +291,9 @@ func bodyFault(ctx context.Context, err error) error {
 		return fault.New(fault.Invalid, "the body is longer than %d bytes", tooLong.Limit)
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// A slow line: what was sent is as good as before.
+		return fault.New(fault.Unavailable, "the body took too long to arrive").Because(err)
 	default:
 		return fault.New(fault.Invalid, "the body could not be read to its end").Because(err)
 	}

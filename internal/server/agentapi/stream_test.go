@@ -65,7 +65,7 @@ func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Age
 		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert, VerifyConnection: agentapi.VerifyClient(c.CA(), time.Now),
 	}
 	// What applies to every request must not end a stream.
-	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 100*time.Millisecond, 100*time.Millisecond
+	srv.Config.ReadTimeout, srv.Config.WriteTimeout = 100*time.Millisecond, 300*time.Millisecond
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 

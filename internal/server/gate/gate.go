@@ -1,5 +1,5 @@
 // Package gate decides when a caller who keeps failing to show who they are
-// has to wait, and how much of it the audit log hears.
+// has to wait.
 //
 // Only failures count. Secrets are too long to be guessed, so the gate is
 // there to keep noise and its cost down: an API asks it after a failure
@@ -27,10 +27,6 @@ const (
 	// maxAddresses bounds the memory. The one that failed longest ago is
 	// forgotten first.
 	maxAddresses = 4096
-	// noticeBurst and noticeRate bound the audit log entries about failures,
-	// over all addresses.
-	noticeBurst = 100
-	noticeRate  = 10
 )
 
 // Gate counts failures by address; an IPv6 address stands for its /64. It is
@@ -41,7 +37,6 @@ type Gate struct {
 	mu      sync.Mutex // guards what follows
 	callers map[string]*list.Element
 	order   *list.List // of *caller, the last to fail in front
-	notices *rate.Limiter
 }
 
 type caller struct {
@@ -49,30 +44,22 @@ type caller struct {
 	limiter *rate.Limiter
 }
 
-// Verdict is what becomes of a failure.
-type Verdict struct {
-	// RetryAfter is how long the caller has to wait; 0 means that it was let
-	// off.
-	RetryAfter time.Duration
-	// Notice says that the audit log is to hear of it.
-	Notice bool
-}
-
 // New returns a gate that goes by the clock now.
 func New(now func() time.Time) *Gate {
-	return &Gate{now: now, callers: make(map[string]*list.Element), order: list.New(), notices: rate.NewLimiter(noticeRate, noticeBurst)}
+	return &Gate{now: now, callers: make(map[string]*list.Element), order: list.New()}
 }
 
-// Failed counts a failure of a caller at source, an address.
-func (g *Gate) Failed(source string) Verdict {
+// Failed counts a failure of a caller at source, an address, and returns how
+// long it has to wait; 0 lets it off.
+func (g *Gate) Failed(source string) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.now()
 	l := g.limiter(key(source))
 	if l.AllowN(now, 1) {
-		return Verdict{Notice: g.notices.AllowN(now, 1)}
+		return 0
 	}
-	return Verdict{RetryAfter: waitFor(l, now)}
+	return waitFor(l, now)
 }
 
 // Wait returns how long a caller at source has to wait for what it failed at
