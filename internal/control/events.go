@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/oklog/ulid/v2"
 
@@ -63,26 +62,19 @@ func (s *Service) Ingest(ctx context.Context, id fleet.DeviceID, key string, eve
 // maxCount bounds an event's count, so that the sums of alerts stay numbers.
 const maxCount = 1_000_000_000
 
-// checkEvent makes sure that an event can be kept: concurrent batches share a
-// transaction, so what the database refuses would harm other devices.
+// checkEvent makes sure that an event can be kept, which takes more than being
+// valid: concurrent batches share a transaction, so what the database refuses
+// would harm other devices.
 func checkEvent(e *event.Event) error {
 	if err := e.Validate(); err != nil {
 		return err
-	}
-	if _, err := ulid.ParseStrict(e.ID); err != nil {
-		return fmt.Errorf("id: %q is not a ULID", e.ID)
 	}
 	if e.Count > maxCount {
 		return fmt.Errorf("count: %d is more than %d", e.Count, maxCount)
 	}
 	for _, t := range []time.Time{e.Time, e.FirstSeen, e.LastSeen} {
-		if !t.IsZero() && (t.Year() < 1970 || t.Year() > 2200) {
+		if t.Year() < 1970 || t.Year() > 2200 {
 			return fmt.Errorf("time: the year %d is not between 1970 and 2200", t.Year())
-		}
-	}
-	for _, text := range []string{string(e.Action), e.AppID, e.IndicatorID, e.Destination.Host, e.User.Name} {
-		if !utf8.ValidString(text) {
-			return fmt.Errorf("%q is not valid UTF-8", text)
 		}
 	}
 	return nil

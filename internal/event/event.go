@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -191,10 +192,10 @@ func (id ID) Title() string {
 }
 
 // Validate checks that an event that came from outside is complete enough to
-// be stored: a ULID, an event id, an action, times and count, and in no field
-// control characters or oversized text. Event ids and actions that are not
-// known here are fine: they come from a newer agent. It returns the first
-// fault, naming the field.
+// be stored: a ULID, an event id, an action, times and count, and in every
+// field UTF-8 within its bounds and without control characters. Event ids and
+// actions that are not known here are fine: they come from a newer agent. It
+// returns the first fault, naming the field.
 func (e *Event) Validate() error {
 	if _, err := ulid.ParseStrict(e.ID); err != nil {
 		return fmt.Errorf("id: %.64q is not a ULID", e.ID)
@@ -216,6 +217,9 @@ func (e *Event) Validate() error {
 	for _, f := range e.texts() {
 		if len(f.value) > f.limit {
 			return fmt.Errorf("%s: %d bytes are more than %d", f.name, len(f.value), f.limit)
+		}
+		if !utf8.ValidString(f.value) {
+			return fmt.Errorf("%s: is not UTF-8", f.name)
 		}
 		if strings.ContainsFunc(f.value, isControl) {
 			return fmt.Errorf("%s: holds a control character", f.name)

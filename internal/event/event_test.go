@@ -83,7 +83,7 @@ func TestNoTextOfAnEventIsUnbounded(t *testing.T) {
 			continue
 		}
 		before := field.String()
-		for what, text := range map[string]string{"endless text": strings.Repeat("a", 1<<16), "a control character": "a\x00"} {
+		for what, text := range map[string]string{"endless text": strings.Repeat("a", 1<<16), "a control character": "a\x00", "half a character": "a\xff"} {
 			field.SetString(text)
 			if err := e.Validate(); err == nil || !strings.HasPrefix(err.Error(), name+":") {
 				t.Errorf("with %s in %s: got %v", what, name, err)
