@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 
@@ -89,17 +90,43 @@ func (c *Cutter) refuseAll(flows []netguard.Flow) (open []netguard.Flow, _ error
 	}
 	// Before they are refused, since that ends them.
 	tracked, fault := c.tracked()
-	faults := []error{fault}
+	here, unknown := localAddresses()
+	faults := []error{fault, unknown}
 	for _, given := range flows {
 		f := normal(given)
 		if err := c.refuse(f); err != nil {
 			faults = append(faults, fmt.Errorf("cutting %v -> %v: %w", f.Source, f.Dest, explain(err)))
 		}
-		if tracked[f] {
+		if tracked[f] && c.mayBeOpen(f, here) {
 			open = append(open, given)
 		}
 	}
 	return open, errors.Join(faults...)
+}
+
+// mayBeOpen tells whether somebody can still use a connection that the table
+// has: of one over UDP from an address that is here, only if its socket is.
+func (c *Cutter) mayBeOpen(f netguard.Flow, here map[netip.Addr]bool) bool {
+	if f.Protocol != unix.IPPROTO_UDP || !here[f.Source.Addr()] {
+		return true
+	}
+	sends, err := c.sends(f)
+	return sends || err != nil
+}
+
+// localAddresses are the addresses of this network namespace.
+func localAddresses() (map[netip.Addr]bool, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("listing this machine's addresses: %w", err)
+	}
+	here := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			here[p.Addr().Unmap()] = true
+		}
+	}
+	return here, nil
 }
 
 // normal returns f with its addresses as the connection table has them: an

@@ -324,6 +324,59 @@ func markOf(t *testing.T, f netguard.Flow) uint32 {
 	return 0
 }
 
+func TestADatagramFlowWhoseSocketIsClosedWasNotOpen(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	guarded(t)
+	cutter := newCutter(t)
+	for _, address := range []string{"127.0.0.1:4000", "[::1]:4000"} {
+		server, err := net.ListenPacket("udp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		connected := dial(t, "udp", address)
+		free, err := net.ListenPacket("udp", net.JoinHostPort(connected.LocalAddr().(*net.UDPAddr).IP.String(), "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(write(connected), writeTo(free, server.LocalAddr())); err != nil {
+			t.Fatal(err)
+		}
+		for _, local := range []interface {
+			LocalAddr() net.Addr
+			Close() error
+		}{connected, free} {
+			f := netguard.Flow{
+				Protocol: unix.IPPROTO_UDP, Source: netip.MustParseAddrPort(local.LocalAddr().String()),
+				Dest: netip.MustParseAddrPort(address),
+			}
+			setOtherBits(t, cutter, f)
+			if !wasOpen(t, cutter, f) {
+				t.Errorf("%v: a flow with a socket was not open", f)
+			}
+			setOtherBits(t, cutter, f)
+			if err := local.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if wasOpen(t, cutter, f) {
+				t.Errorf("%v: a flow whose socket is closed was open", f)
+			}
+		}
+		_ = server.Close()
+	}
+}
+
+func write(c net.Conn) error {
+	_, err := c.Write([]byte{0x40})
+	return err
+}
+
+func writeTo(c net.PacketConn, a net.Addr) error {
+	_, err := c.WriteTo([]byte{0x40}, a)
+	return err
+}
+
 func TestCutOfForwardedConnections(t *testing.T) {
 	if !netnstest.Isolated(t) {
 		return

@@ -51,7 +51,7 @@ func (c *Cutter) destroy(f netguard.Flow) (*socket, error) {
 		if s == nil {
 			continue
 		}
-		_, err = c.sockets.Execute(diagRequest(unix.SOCK_DESTROY, family, s.id))
+		_, err = c.sockets.Execute(diagRequest(unix.SOCK_DESTROY, family, unix.IPPROTO_TCP, s.id))
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -77,7 +77,7 @@ func families(a netip.Addr) []byte {
 func (c *Cutter) find(family byte, f netguard.Flow) (*socket, error) {
 	want := sockID(family, f)
 	// The answer stands for the acknowledgement, which would come after it.
-	request := diagRequest(unix.SOCK_DIAG_BY_FAMILY, family, want)
+	request := diagRequest(unix.SOCK_DIAG_BY_FAMILY, family, unix.IPPROTO_TCP, want)
 	request.Header.Flags = netlink.Request
 	replies, err := c.sockets.Execute(request)
 	if errors.Is(err, unix.ENOENT) {
@@ -102,6 +102,25 @@ func (c *Cutter) find(family byte, f netguard.Flow) (*socket, error) {
 		}
 	}
 	return nil, nil
+}
+
+// sends tells whether a local UDP socket sends from the source of f. Of UDP
+// the connection table knows no end.
+func (c *Cutter) sends(f netguard.Flow) (bool, error) {
+	// For UDP the kernel takes the ends the other way round (udp_dump_one).
+	swapped := netguard.Flow{Protocol: f.Protocol, Source: f.Dest, Dest: f.Source}
+	for _, family := range families(f.Source.Addr()) {
+		request := diagRequest(unix.SOCK_DIAG_BY_FAMILY, family, unix.IPPROTO_UDP, sockID(family, swapped))
+		request.Header.Flags = netlink.Request
+		_, err := c.sockets.Execute(request)
+		if err == nil {
+			return true, nil
+		}
+		if !errors.Is(err, unix.ENOENT) {
+			return true, fmt.Errorf("looking for the socket: %w", err)
+		}
+	}
+	return false, nil
 }
 
 // sameEnds tells whether a socket that the kernel described, of the family
@@ -139,9 +158,9 @@ func sockID(family byte, f netguard.Flow) []byte {
 	return id
 }
 
-func diagRequest(kind netlink.HeaderType, family byte, id []byte) netlink.Message {
+func diagRequest(kind netlink.HeaderType, family, protocol byte, id []byte) netlink.Message {
 	data := make([]byte, requestLength)
-	data[0], data[1] = family, unix.IPPROTO_TCP
+	data[0], data[1] = family, protocol
 	const allStates = ^uint32(0)
 	binary.NativeEndian.PutUint32(data[4:], allStates)
 	copy(data[8:], id)
