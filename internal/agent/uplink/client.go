@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"interdict/internal/bundle"
@@ -43,29 +44,39 @@ type dialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // client speaks the agent protocol. It is safe for concurrent use.
 type client struct {
 	base string
-	http *http.Client
+	// fresh makes an HTTP client with connections of its own.
+	fresh func() *http.Client
+	http  atomic.Pointer[http.Client]
 }
 
 // newClient returns a client of the server at base, recognised by config.
 func newClient(base string, config *tls.Config, dial dialFunc) *client {
-	return &client{base: strings.TrimSuffix(base, "/"), http: &http.Client{
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           dial,
-			TLSClientConfig:       config,
-			TLSHandshakeTimeout:   exchangeTimeout,
-			ResponseHeaderTimeout: exchangeTimeout,
-			IdleConnTimeout:       time.Minute,
-			ForceAttemptHTTP2:     true,
-			HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		},
-		// The protocol has no redirects; following one would show the
-		// device's certificate to somebody else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	c := &client{base: strings.TrimSuffix(base, "/"), fresh: func() *http.Client {
+		return &http.Client{
+			Transport: &http.Transport{
+				Proxy:                 http.ProxyFromEnvironment,
+				DialContext:           dial,
+				TLSClientConfig:       config.Clone(),
+				TLSHandshakeTimeout:   exchangeTimeout,
+				ResponseHeaderTimeout: exchangeTimeout,
+				IdleConnTimeout:       time.Minute,
+				ForceAttemptHTTP2:     true,
+				HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+			},
+			// The protocol has no redirects; following one would show the
+			// device's certificate to somebody else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}}
+	c.http.Store(c.fresh())
+	return c
 }
 
-func (c *client) close() { c.http.CloseIdleConnections() }
+func (c *client) close() { c.http.Load().CloseIdleConnections() }
+
+// reconnect has every later request use new connections. Those under way end
+// on the old ones, which are closed when they are idle.
+func (c *client) reconnect() { c.http.Swap(c.fresh()).CloseIdleConnections() }
 
 // open sends a request and returns the answer if its status is 2xx, and a
 // fault otherwise.
@@ -75,7 +86,7 @@ func (c *client) open(ctx context.Context, method, path string, body []byte, hea
 		return nil, fmt.Errorf("making a request to %s: %w", path, err)
 	}
 	maps.Copy(req.Header, header)
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Load().Do(req)
 	if err != nil {
 		return nil, unreachable(c.base, err)
 	}

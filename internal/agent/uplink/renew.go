@@ -69,6 +69,11 @@ func (u *Uplink) renew(ctx context.Context) error {
 	}
 	u.cert.Store(&cert)
 	u.update(func(s *Status) { s.CertificateEnds = cert.Leaf.NotAfter })
+	u.client.reconnect()
+	u.mu.Lock()
+	hangUp := u.hangUp
+	u.mu.Unlock()
+	hangUp(errRenewed)
 	u.cfg.Log.InfoContext(ctx, "renewed the certificate", "not_after", cert.Leaf.NotAfter)
 	return nil
 }

@@ -35,6 +35,9 @@ const (
 var (
 	errSilent = errors.New("the server has gone silent")
 	errEnded  = errors.New("the server ended the stream")
+	// errRenewed: a connection shows the certificate it began with for as long
+	// as it lasts, which may be longer than that certificate is valid.
+	errRenewed = errors.New("the device has a new certificate")
 )
 
 // holdStream keeps the stream open until ctx ends.
@@ -45,6 +48,9 @@ func (u *Uplink) holdStream(ctx context.Context) {
 		err := u.stream(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errRenewed) {
+			continue
 		}
 		if time.Since(began) > steady {
 			retry.reset()
@@ -80,6 +86,9 @@ func (u *Uplink) disconnected(ctx context.Context, err error) {
 func (u *Uplink) stream(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	u.mu.Lock()
+	u.hangUp = cancel
+	u.mu.Unlock()
 	facts, err := json.Marshal(u.cfg.Facts)
 	if err != nil {
 		return fmt.Errorf("writing this machine's facts: %w", err)
@@ -90,11 +99,8 @@ func (u *Uplink) stream(ctx context.Context) error {
 	watchdog := time.AfterFunc(exchangeTimeout, func() { cancel(errSilent) })
 	defer watchdog.Stop()
 	resp, err := u.client.open(ctx, http.MethodGet, bundle.PathStream, nil, header)
-	if errors.Is(context.Cause(ctx), errSilent) {
-		return unreachable(u.client.base, errSilent)
-	}
 	if err != nil {
-		return err
+		return u.broken(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 
@@ -113,13 +119,22 @@ func (u *Uplink) stream(ctx context.Context) error {
 		watchdog.Reset(silentIntervals * interval)
 		u.handle(ctx, m)
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
-		return unreachable(u.client.base, cause)
-	}
 	if err := lines.Err(); err != nil {
-		return unreachable(u.client.base, err)
+		return u.broken(ctx, unreachable(u.client.base, err))
 	}
-	return unreachable(u.client.base, errEnded)
+	return u.broken(ctx, unreachable(u.client.base, errEnded))
+}
+
+// broken returns why a stream ended in err: because we ended it, where we did.
+func (u *Uplink) broken(ctx context.Context, err error) error {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errRenewed):
+		return errRenewed
+	case errors.Is(cause, errSilent):
+		return unreachable(u.client.base, errSilent)
+	default:
+		return err
+	}
 }
 
 // handle takes one message in. Types that are not known are ignored.

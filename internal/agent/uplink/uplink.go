@@ -86,9 +86,11 @@ type Uplink struct {
 	acked   fleet.Applied
 	refused map[string]bool
 
-	// mu guards status.
+	// mu guards what follows.
 	mu     sync.Mutex
 	status Status
+	// hangUp ends the stream.
+	hangUp context.CancelCauseFunc
 }
 
 // New returns an Uplink for an enrolled machine.
@@ -100,6 +102,7 @@ func New(cfg Config) *Uplink {
 		syncs:     make(chan chan error),
 		have:      cfg.Have,
 		refused:   make(map[string]bool),
+		hangUp:    func(error) {},
 	}
 	u.cert.Store(&cfg.Identity.Certificate)
 	u.client = newClient(cfg.Identity.ServerURL, mutual(cfg.Identity, u.cert.Load), cfg.Dial)
