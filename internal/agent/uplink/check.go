@@ -20,6 +20,8 @@ const (
 	// way; not much sooner, since the server cannot do better than send
 	// the same again.
 	checkAfterRefusal = 2 * time.Minute
+	// saveAgain is how soon a bundle that could not be saved is tried again.
+	saveAgain = 30 * time.Second
 )
 
 // errRefused says that a bundle came and was not to be trusted.
@@ -45,7 +47,11 @@ func (u *Uplink) checkBundles(ctx context.Context) {
 		if done != nil {
 			done <- err
 		}
-		timer.Reset(nextCheck(err, &retry))
+		wait := nextCheck(err, &retry)
+		if u.unsaved != nil {
+			wait = min(wait, saveAgain)
+		}
+		timer.Reset(wait)
 	}
 }
 
@@ -73,6 +79,8 @@ func (u *Uplink) check(ctx context.Context) error {
 		if err := u.apply(ctx, *e, state.Bundle{Header: header, Set: set}); err != nil {
 			return err
 		}
+	case u.unsaved != nil:
+		u.save(*u.unsaved)
 	}
 	return u.acknowledgeOnce(ctx)
 }
@@ -153,14 +161,22 @@ func (u *Uplink) apply(ctx context.Context, e bundle.Envelope, b state.Bundle) e
 	u.update(func(s *Status) {
 		s.Version, s.Digest, s.IssuedAt, s.Acknowledged = b.Header.Version, b.Header.Digest, b.Header.IssuedAt, false
 	})
-	// Before the acknowledgement: what the server counts as applied must
-	// still be in force after a restart without a network.
-	if err := u.cfg.Dir.SaveBundle(e, b.Set); err != nil {
-		u.cfg.Health.Raise(health.BundleNotSaved, "%v; after a restart an older bundle is in force until the server answers", err)
-		return nil
-	}
-	u.cfg.Health.Clear(health.BundleNotSaved)
+	u.save(e)
 	return nil
+}
+
+// save writes the bundle in force to disk, before it is acknowledged: what the
+// server counts as applied is to be in force after a restart without a network
+// too. Where the disk does not let it, the bundle is in force all the same, so
+// it is acknowledged, and saving is tried again.
+func (u *Uplink) save(e bundle.Envelope) {
+	if err := u.cfg.Dir.SaveBundle(e, u.have.Set); err != nil {
+		u.unsaved = &e
+		u.cfg.Health.Raise(health.BundleNotSaved, "%v; after a restart an older bundle is in force until the server answers", err)
+		return
+	}
+	u.unsaved = nil
+	u.cfg.Health.Clear(health.BundleNotSaved)
 }
 
 // applied is what this agent enforces.

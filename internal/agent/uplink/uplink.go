@@ -80,11 +80,14 @@ type Uplink struct {
 	// acknowledge is set when the server wants to hear from us in any case.
 	acknowledge atomic.Bool
 
-	// have, acked and refused belong to the check loop.
+	// have, mode, acked, refused and unsaved belong to the check loop.
 	have    state.Bundle
 	mode    fleet.Mode
 	acked   fleet.Applied
 	refused map[string]bool
+	// unsaved is the envelope of have while that could not be written to
+	// disk, nil otherwise.
+	unsaved *bundle.Envelope
 
 	// mu guards what follows.
 	mu     sync.Mutex

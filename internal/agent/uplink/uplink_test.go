@@ -298,6 +298,33 @@ func TestABundleThatCannotBeAppliedIsToldAndTriedAgain(t *testing.T) {
 	})
 }
 
+func TestABundleThatCouldNotBeSavedIsSavedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t)
+		s.publish(1, setOf(t, fleet.ModeAudit, 3))
+		dir, id := enrolled(t, s)
+		// Where the new file would go there is a directory.
+		inTheWay := dir.Path("bundle.json.new")
+		if err := os.Mkdir(inTheWay, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		a := startAgent(t, s, dir)
+		settle()
+		if !a.hasHealth(health.BundleNotSaved) || s.lastApplied().Version != 1 {
+			t.Errorf("acknowledged %+v, health %+v; want the bundle in force and the fault told", s.lastApplied(), a.health.Items())
+		}
+		// The first attempt may have cleared the way.
+		if err := os.RemoveAll(inTheWay); err != nil {
+			t.Fatal(err)
+		}
+		elapse(saveAgain + time.Second)
+		synctest.Wait()
+		if saved, err := dir.Bundle(id); err != nil || saved.Header.Version != 1 || a.hasHealth(health.BundleNotSaved) {
+			t.Errorf("on disk is version %d (%v), health %+v; want version 1 and no fault", saved.Header.Version, err, a.health.Items())
+		}
+	})
+}
+
 func TestASilentServerIsLeftAfterThreeIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t)
