@@ -163,13 +163,13 @@ func (a *agent) run(ctx context.Context) (err error) {
 
 	notifier := notify.New(notify.Config{Send: notify.SessionBus{RuntimeDir: "/run/user"}.Send, Log: a.cfg.Log})
 	a.observer = newObserver(observerConfig{
-		Finder: a.cfg.Platform.Finder, Health: a.health, Record: func(ctx context.Context, e event.Event) {
+		Finder: a.cfg.Platform.Finder, Health: a.health, Log: a.cfg.Log, Record: func(ctx context.Context, e event.Event) {
 			a.journal.Record(ctx, e)
 			notifier.Refused(e)
 		},
 	})
 	inspector, err := netguard.NewInspector(netguard.InspectorConfig{
-		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner,
+		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,
 	})
 	if err != nil {
 		return err

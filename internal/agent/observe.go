@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +34,7 @@ type observerConfig struct {
 	Finder process.Finder
 	Health *health.Set
 	Record func(ctx context.Context, e event.Event)
+	Log    *slog.Logger
 }
 
 // observer makes events of observations: it finds out whose connection it
@@ -42,6 +46,9 @@ type observer struct {
 	// version is of the bundle in force.
 	version atomic.Uint64
 	dropped atomic.Uint64
+	// panics counts what was recovered; the first is logged.
+	panics      atomic.Uint64
+	panicLogged sync.Once
 }
 
 func newObserver(cfg observerConfig) *observer {
@@ -86,6 +93,7 @@ func (o *observer) report(obs netguard.Observation) {
 }
 
 func (o *observer) observe(ctx context.Context, obs netguard.Observation) {
+	defer o.survive()
 	ctx, cancel := context.WithDeadline(ctx, obs.Time.Add(findFor))
 	owner := o.find(ctx, obs.Flow)
 	cancel()
@@ -94,13 +102,33 @@ func (o *observer) observe(ctx context.Context, obs netguard.Observation) {
 }
 
 // find returns the owner of a flow as far as it is known before ctx ends.
-func (o *observer) find(ctx context.Context, f netguard.Flow) process.Owner {
+func (o *observer) find(ctx context.Context, f netguard.Flow) (owner process.Owner) {
 	if o.cfg.Finder == nil || ctx.Err() != nil {
 		return process.Owner{}
 	}
+	defer o.survive()
 	// What is known comes with the error.
-	owner, _ := o.cfg.Finder.Find(ctx, process.Flow{Protocol: f.Protocol, Local: f.Source, Remote: f.Dest})
+	owner, _ = o.cfg.Finder.Find(ctx, process.Flow{Protocol: f.Protocol, Local: f.Source, Remote: f.Dest})
 	return owner
+}
+
+// survive is deferred where a panic must cost one event's details, not the
+// agent.
+func (o *observer) survive() {
+	if cause := recover(); cause != nil {
+		o.panicked(cause)
+	}
+}
+
+// panicked counts what was recovered from a panic. It is called while the
+// panic's stack is still there.
+func (o *observer) panicked(cause any) {
+	n := o.panics.Add(1)
+	o.panicLogged.Do(func() {
+		o.cfg.Log.Error("observing a connection panicked; further panics are only counted",
+			"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	})
+	o.cfg.Health.Raise(health.Panicked, "the agent made a mistake of its own %d times and went on; events may lack details, and the log has the first: report it", n)
 }
 
 // owner names the process of a flow for whoever judges packets.

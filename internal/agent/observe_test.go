@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -120,6 +123,30 @@ func TestAFloodReleasesEveryConnectionAndIsCounted(t *testing.T) {
 			t.Errorf("got items %+v, want observations_dropped", items)
 		}
 	})
+}
+
+func TestALookUpThatPanicsCostsNoEventAndNoAgent(t *testing.T) {
+	var logged bytes.Buffer
+	set, recorded := &health.Set{}, make(chan event.Event, 2)
+	o := newObserver(observerConfig{
+		Health: set, Log: slog.New(slog.NewTextHandler(&logged, nil)),
+		Finder: finder(func(context.Context, process.Flow) (process.Owner, error) { panic("boom") }),
+		Record: func(_ context.Context, e event.Event) { recorded <- e },
+	})
+	o.start(t.Context())
+	for range cap(recorded) {
+		o.report(netguard.Observation{Time: time.Now(), Done: func() {}})
+	}
+	o.stop()
+	if len(recorded) != cap(recorded) {
+		t.Errorf("%d events, want %d without a process", len(recorded), cap(recorded))
+	}
+	if n := strings.Count(logged.String(), "boom"); n != 1 {
+		t.Errorf("the panic was logged %d times, want once:\n%s", n, logged.String())
+	}
+	if items := set.Items(); len(items) != 1 || items[0].Code != health.Panicked {
+		t.Errorf("got items %+v, want panicked", items)
+	}
 }
 
 func TestWhatAnObservationBecomes(t *testing.T) {

@@ -57,6 +57,8 @@ const (
 	AttributionMissing Code = "attribution_missing"
 	// ObservationsDropped: more happened than could be written down.
 	ObservationsDropped Code = "observations_dropped"
+	// Panicked: the agent made a mistake of its own and went on.
+	Panicked Code = "panicked"
 	// Suspended: an administrator ran rescue; nothing is enforced.
 	Suspended Code = "suspended"
 )

@@ -53,6 +53,33 @@ func TestAPanicLeavesTheInspectorUsable(t *testing.T) {
 	}
 }
 
+func TestAnOwnerLookUpThatPanicsIsTold(t *testing.T) {
+	told := make(chan any, 1)
+	in, err := netguard.NewInspector(netguard.InspectorConfig{
+		Now:      func() time.Time { return started },
+		Report:   func(o netguard.Observation) { o.Done() },
+		Owner:    func(context.Context, netguard.Flow) (int, bool) { panic("boom") },
+		Panicked: func(cause any) { told <- cause },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{t: t, in: in, now: started}
+	d.rules("block", block("itunes.apple.com"))
+	in.Handle(netguard.Packet{
+		Queue: netguard.QueueDNS, Data: udpPacket(resolver, client, answerFor(t, "init.itunes.apple.com.example", "198.51.100.8")),
+	}, func(netguard.Verdict) {})
+	in.Wait()
+	select {
+	case cause := <-told:
+		if cause != "boom" {
+			t.Errorf("told of %v", cause)
+		}
+	default:
+		t.Error("nobody was told")
+	}
+}
+
 func TestANameThatBeginsInTheSYNIsRead(t *testing.T) {
 	d := newDesk(t, nil)
 	d.rules("block", block("itunes.apple.com"))

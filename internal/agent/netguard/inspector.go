@@ -27,6 +27,10 @@ type InspectorConfig struct {
 	// under OwnerTimeout. Optional: without it names are learned for nobody
 	// in particular.
 	Owner func(ctx context.Context, f Flow) (pid int, ok bool)
+	// Panicked is told of what was recovered from a panic where Handle had
+	// returned already; the packet gets the answer of one that is judged too
+	// late. Optional.
+	Panicked func(cause any)
 }
 
 // OwnerTimeout bounds how long a packet waits for Owner.
@@ -368,7 +372,12 @@ func (in *Inspector) withOwner(f Flow, then func(pid int)) {
 		return
 	}
 	in.pending.Go(func() {
-		defer func() { <-in.slots }()
+		defer func() {
+			<-in.slots
+			if cause := recover(); cause != nil && in.cfg.Panicked != nil {
+				in.cfg.Panicked(cause)
+			}
+		}()
 		ctx, cancel := context.WithTimeout(context.Background(), OwnerTimeout)
 		defer cancel()
 		pid, ok := in.cfg.Owner(ctx, f)
