@@ -68,8 +68,9 @@ type enforcer struct {
 	current atomic.Pointer[enforced]
 	// changed holds a token when current was replaced.
 	changed chan struct{}
-	// suspended is written under mu.
-	suspended atomic.Bool
+	// suspended is written under mu, as is deaf: nobody listens although the
+	// rules want packets inspected.
+	suspended, deaf atomic.Bool
 
 	// mu makes one change at a time. It guards what follows.
 	mu       sync.Mutex
@@ -148,7 +149,9 @@ func (e *enforcer) Apply(ctx context.Context, b state.Bundle) (fleet.Mode, error
 // connections that it cut. The caller holds mu.
 func (e *enforcer) enforce(ctx context.Context, next *enforced) ([]event.Event, error) {
 	before := e.current.Load()
-	if err := e.listen(ctx, next.rules); err != nil {
+	err := e.listen(ctx, next.rules)
+	e.deaf.Store(err != nil)
+	if err != nil {
 		// The addresses in the kernel work without anybody listening.
 		e.cfg.Health.Raise(health.CaptureMissing, "%v; connections are not inspected, only addresses are refused", err)
 	}
@@ -192,6 +195,7 @@ func (e *enforcer) kernel(rules *verdict.Ruleset) netguard.Config {
 // kernel's rules ask for it. The caller holds mu.
 func (e *enforcer) listen(ctx context.Context, rules *verdict.Ruleset) error {
 	if rules.Mode() == fleet.ModeDisabled || e.cfg.Platform.NewCapture == nil {
+		e.cfg.Health.Clear(health.CaptureMissing)
 		return nil
 	}
 	if e.capture != nil {
@@ -292,11 +296,11 @@ func (e *enforcer) run(ctx context.Context) error {
 	}
 }
 
-// nextExpiry returns how long the rules in force are good for; ok is false
-// when that is for ever.
+// nextExpiry returns how long what is in force is good for; ok is false when
+// that is for ever.
 func (e *enforcer) nextExpiry() (wait time.Duration, ok bool) {
 	rules := e.rules()
-	if rules == nil {
+	if rules == nil || e.deaf.Load() {
 		return retryAfter, true
 	}
 	// The present counts as past: what ends now is applied now.

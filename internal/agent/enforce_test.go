@@ -378,6 +378,38 @@ func TestRulesThatFailedAtStartAreTriedAgain(t *testing.T) {
 	})
 }
 
+func TestQueuesThatCouldNotBeOpenedAreTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, e, set := newLab(t)
+		opening := errors.New("another program listens to this queue")
+		e.cfg.Platform.NewCapture = func(netguard.Handler, fleet.FailMode) (Capture, error) { return l, opening }
+		mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+		if items := set.Items(); len(items) != 1 || items[0].Code != health.CaptureMissing {
+			t.Fatalf("got items %+v, want capture_missing", items)
+		}
+		e.cfg.Platform.NewCapture = l.platform().NewCapture
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = e.run(ctx)
+		}()
+		elapse(2 * retryAfter)
+		synctest.Wait()
+		if items := set.Items(); len(items) > 0 || !slices.Contains(l.taken(), "listen") {
+			t.Errorf("got items %+v and no second attempt to listen", items)
+		}
+		l.taken()
+		elapse(time.Minute)
+		synctest.Wait()
+		if steps := l.taken(); len(steps) > 0 {
+			t.Errorf("steps %v although all is well", steps)
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestRescueLastsUntilSomebodyEndsIt(t *testing.T) {
 	l, e, set := newLab(t)
 	b := bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen)
