@@ -24,7 +24,8 @@ type waiting struct {
 	id    uint32
 	mark  uint32
 	data  []byte
-	timer *time.Timer
+	// timer is nil while nothing has to be waited for.
+	timer atomic.Pointer[time.Timer]
 	state atomic.Int32
 }
 
@@ -51,10 +52,12 @@ func (q *queue) handle(a florianl.Attribute) int {
 	}
 	w := &waiting{queue: q, id: *a.PacketID, mark: p.Mark, data: p.Data}
 	q.waiting.Add(1)
-	// The timer runs before the handler does: one that blocks in spite of
-	// its contract holds up its queue, but not this packet.
-	w.timer = time.AfterFunc(q.config.Deadline, w.expire)
 	q.judge(p, w)
+	if w.state.Load() == stateOpen {
+		// Most packets are answered by now: a timer for each would wake
+		// another thread every time. One that runs late expires in vain.
+		w.timer.Store(time.AfterFunc(q.config.Deadline, w.expire))
+	}
 	return 0
 }
 
@@ -102,7 +105,9 @@ func (w *waiting) finish(state int32, v netguard.Verdict) bool {
 		// The timer may have run before anybody could note it.
 		w.queue.late.Add(1)
 	} else {
-		w.timer.Stop()
+		if t := w.timer.Load(); t != nil {
+			t.Stop()
+		}
 	}
 	if err := w.send(v); err != nil {
 		w.queue.unsent.Add(1)
