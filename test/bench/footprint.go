@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,17 +15,7 @@ const ticksPerSecond = 100
 
 // footprint reads what the idle agent costs.
 func (b *bench) footprint(ctx context.Context) error {
-	out, err := b.site.Agent(ctx, hostGuarded, "status", "--output", "json")
-	if err != nil {
-		return err
-	}
-	var status struct {
-		PID int `json:"pid"`
-	}
-	if err = json.Unmarshal([]byte(out), &status); err != nil {
-		return fmt.Errorf("reading the agent's status: %w", err)
-	}
-	dir := filepath.Join("/proc", strconv.Itoa(status.PID))
+	dir := filepath.Join("/proc", strconv.Itoa(b.site.AgentPID(hostGuarded)))
 	before, err := processorTime(dir)
 	if err != nil {
 		return err

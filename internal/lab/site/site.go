@@ -147,6 +147,9 @@ func (s *Site) KillAgent(host string) error { return s.agents[host].kill() }
 // StopAgent ends the agent of a host as an administrator does.
 func (s *Site) StopAgent(host string) error { return s.agents[host].stop() }
 
+// AgentPID is the process id of the agent of a host.
+func (s *Site) AgentPID(host string) int { return s.agents[host].cmd.Process.Pid }
+
 // AgentLog returns the end of what the agent of a host printed.
 func (s *Site) AgentLog(host string) string {
 	if p := s.agents[host]; p != nil {
