@@ -192,6 +192,11 @@ func (s *Spool) write(seg *segment, line []byte) error {
 			_ = seg.file.Truncate(seg.size)
 		}
 		_ = s.seal(seg)
+		if seg.events == 0 {
+			// A full disk still has room for names: without this it would
+			// be one more for every event.
+			_ = s.remove(seg)
+		}
 		return err
 	}
 	seg.size += int64(n)

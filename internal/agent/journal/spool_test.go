@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -299,6 +301,36 @@ func TestWhatCannotBeWrittenIsCounted(t *testing.T) {
 	}
 	if got := s.Stats().Dropped; got.Audited != 1 {
 		t.Errorf("dropped %+v, want one audited", got)
+	}
+}
+
+func TestAFullDiskIsNotFilledWithEmptyFiles(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpenSpool(t, dir, testLimit)
+	for range 3 {
+		seg, err := s.active(laneMain, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Skipf("this system has no full device: %v", err)
+		}
+		if err := seg.file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		seg.file = full
+		if err := s.append(laneMain, line(1)); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("got %v, want no space left", err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*"+segmentSuffix))
+	if err != nil || len(files) > 0 || len(s.segments) > 0 {
+		t.Errorf("%d files and %d segments (%v) for events that could not be written", len(files), len(s.segments), err)
+	}
+	mustAppend(t, s, laneMain, 2)
+	if got := drain(t, s); len(got) != 1 || got[0] != 2 {
+		t.Errorf("got events %v once there is room, want 2", got)
 	}
 }
 
