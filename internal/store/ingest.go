@@ -173,25 +173,26 @@ func (c alertChanges) of(key string) *alertChange {
 }
 
 func (tx *Tx) applyAlerts(changes alertChanges) error {
-	emptied := false
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
 		change := changes[key]
+		apply := tx.putAlert
 		if change.newest == nil {
-			emptied = true
-			if _, err := tx.exec(`UPDATE alerts SET event_count = event_count + $2 WHERE alert_key = $1`, key, change.count); err != nil {
-				return fmt.Errorf("counting an alert: %w", err)
-			}
-			continue
+			apply = tx.reduceAlert
 		}
-		if err := tx.putAlert(key, change); err != nil {
+		if err := apply(key, change); err != nil {
 			return err
 		}
 	}
-	if !emptied {
-		return nil
+	return nil
+}
+
+// reduceAlert takes events out of an alert, which ends with the last of them.
+func (tx *Tx) reduceAlert(key string, change *alertChange) error {
+	if _, err := tx.exec(`UPDATE alerts SET event_count = event_count + $2 WHERE alert_key = $1`, key, change.count); err != nil {
+		return fmt.Errorf("counting an alert: %w", err)
 	}
-	if _, err := tx.exec(`DELETE FROM alerts WHERE event_count <= 0`); err != nil {
-		return fmt.Errorf("removing alerts without events: %w", err)
+	if _, err := tx.exec(`DELETE FROM alerts WHERE alert_key = $1 AND event_count <= 0`, key); err != nil {
+		return fmt.Errorf("removing an alert without events: %w", err)
 	}
 	return nil
 }
