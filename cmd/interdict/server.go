@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +48,9 @@ but enrolment (which takes an enrolment token), the description of the API, and
 			if c.DatabaseURL == "" {
 				c.DatabaseURL = env.Getenv("INTERDICT_DATABASE_URL")
 			}
+			if c.EventRetention < 0 {
+				return fault.New(fault.Invalid, "--event-retention %s is negative", c.EventRetention).WithHint("use 0 to keep events for ever")
+			}
 			logger, err := newLogger(env, level, format)
 			if err != nil {
 				return err
@@ -65,6 +69,7 @@ but enrolment (which takes an enrolment token), the description of the API, and
 	f.StringVar(&c.DatabaseURL, "database-url", "", "a PostgreSQL `URL`, postgres://user@host/database, in place of the embedded database (or INTERDICT_DATABASE_URL, which hides its password from other users)")
 	f.StringVar(&c.URL, "url", "", "where agents reach the server, https://host:port; the machine's name and the port if missing")
 	f.StringSliceVar(&c.Hosts, "host", nil, "another `name` or address that the server is reached under, for its certificate; may be repeated")
+	f.DurationVar(&c.EventRetention, "event-retention", 90*24*time.Hour, "how `long` events and alerts are kept, 0 for ever; the audit log stays")
 	f.StringVar(&level, "log-level", "info", "the least `level` that is logged: debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "how log lines are written: `text` or json")
 	return cmd

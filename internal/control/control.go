@@ -51,6 +51,8 @@ type Config struct {
 	// Hosts are the server's own names and addresses, without ports. No
 	// indicator may cover them, nor the host of URL.
 	Hosts []string
+	// EventRetention is how long events and alerts are kept; 0 means for ever.
+	EventRetention time.Duration
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger is optional.
@@ -68,6 +70,9 @@ func (c *Config) validate() error {
 	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "https" || u.Hostname() == "" {
 		faults = append(faults, fmt.Errorf("the URL %q is not https://host:port", c.URL))
 	}
+	if c.EventRetention < 0 {
+		faults = append(faults, fmt.Errorf("the retention %s is negative", c.EventRetention))
+	}
 	return errors.Join(faults...)
 }
 
@@ -77,6 +82,8 @@ type Service struct {
 	logger *slog.Logger
 	now    func() time.Time
 	url    string
+	// retention is Config.EventRetention.
+	retention time.Duration
 	// instance tells servers that share a database apart.
 	instance string
 
@@ -124,7 +131,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		store: c.Store, logger: c.Logger, now: c.Now, url: c.URL, instance: ulid.Make().String(),
+		store: c.Store, logger: c.Logger, now: c.Now, url: c.URL, retention: c.EventRetention, instance: ulid.Make().String(),
 		apps: c.Catalog.Apps(), protected: protected(&c), state: audience.NewState(),
 		wake: make(chan struct{}, 1), stop: func() {},
 		refusedUnknown: newRefusals(), refusedKnown: newRefusals(),
@@ -158,13 +165,14 @@ func protected(c *Config) *indicator.Protected {
 }
 
 // Start begins the work in the background: following other servers, removing
-// expired indicators, keeping presence. It returns at once; Shutdown ends the
+// expired indicators and old events, keeping presence. It returns at once; Shutdown ends the
 // work.
 func (s *Service) Start(ctx context.Context) error {
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.background.Go(func() { s.follow(ctx) })
 	s.background.Go(func() { s.expireLoop(ctx) })
 	s.background.Go(func() { s.presenceLoop(ctx) })
+	s.background.Go(func() { s.forgetLoop(ctx) })
 	return nil
 }
 

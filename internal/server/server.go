@@ -75,6 +75,8 @@ type Config struct {
 	URL string
 	// Hosts are more names and addresses that the server is reached under.
 	Hosts []string
+	// EventRetention is how long events and alerts are kept; 0 means for ever.
+	EventRetention time.Duration
 	// Version is reported as a metric.
 	Version string
 	// Logger is required.
@@ -223,6 +225,7 @@ func (s *Server) startControl(ctx context.Context) error {
 	}
 	s.control, err = control.New(ctx, control.Config{
 		Store: s.store, Catalog: apps, URL: s.place.url, Hosts: s.place.hosts, Logger: s.config.Logger,
+		EventRetention: s.config.EventRetention,
 	})
 	if err != nil {
 		return err

@@ -172,6 +172,40 @@ func TestConcurrentReplaysCountOnce(t *testing.T) {
 	}
 }
 
+func TestOldEventsAndAlertsAreForgotten(t *testing.T) {
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			began := time.Now()
+			old := make([]event.Event, 0, 6000)
+			for range cap(old) {
+				old = append(old, newEvent("d", 1))
+			}
+			kept := newEvent("d", 1)
+			in := ingests(append(old, kept)...)
+			for i := range old {
+				in[i].Arrived = began.AddDate(0, -6, 0)
+			}
+			in[len(old)].Arrived = began
+			for _, batch := range [][]store.Ingest{in[:len(old)], in[len(old):]} {
+				if err := s.AddEvents(t.Context(), batch); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n, alerts, err := s.Forget(t.Context(), began.AddDate(0, -3, 0))
+			if err != nil || n != 6000 || alerts != 0 {
+				t.Errorf("%d events and %d alerts went (%v), want 6000 and none: the alert was raised just now", n, alerts, err)
+			}
+			if left := events(t, s, store.EventQuery{Limit: 10}); len(left) != 1 || left[0].ID != kept.ID {
+				t.Errorf("left are %+v, want the newest only", left)
+			}
+			if n, alerts, err = s.Forget(t.Context(), time.Now().Add(time.Minute)); err != nil || n != 1 || alerts != 1 {
+				t.Errorf("%d events and %d alerts went (%v), want one of each", n, alerts, err)
+			}
+		})
+	}
+}
+
 func TestQueriesFindTheirEvents(t *testing.T) {
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
