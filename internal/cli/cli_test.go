@@ -125,32 +125,45 @@ func TestListsInEveryFormat(t *testing.T) {
 func TestReadIndicators(t *testing.T) {
 	for _, tc := range []struct {
 		name, in string
-		want     []newIndicator
+		want     []indicatorRow
+		refused  []refusedLine
 		wantErr  string
 	}{
 		{
 			"columns in any order, some missing", "\ufeffvalue,type,action\nexample.com,domain,block\n",
-			[]newIndicator{{Type: "domain", Value: "example.com", Action: "block", Alert: true}},
-			"",
+			[]indicatorRow{{newIndicator{Type: "domain", Value: "example.com", Action: "block", Alert: true}, 2}},
+			nil, "",
 		},
 		{
 			"every column", "type,value,action,severity,expires,include_groups,exclude_groups,alert,description\n" +
 				"ip,192.0.2.1,audit,high,2026-12-31,a;b,c,false,\"why, because\"\n",
-			[]newIndicator{func() newIndicator {
+			[]indicatorRow{func() indicatorRow {
 				n := newIndicator{
 					Type: "ip", Value: "192.0.2.1", Action: "audit", Severity: "high", Description: "why, because",
 					ExpiresAt: time.Date(2026, 12, 31, 0, 0, 0, 0, time.UTC),
 				}
 				n.Scope.Include, n.Scope.Exclude = []string{"a", "b"}, []string{"c"}
-				return n
+				return indicatorRow{n, 2}
 			}()},
+			nil, "",
+		},
+		{"an empty file", "", nil, nil, "the file has no line with the names of the columns"},
+		{"an unknown column", "type,wert\n", nil, nil, `column 2 is called "wert"`},
+		{
+			"lines that cannot be read are refused, the others are not",
+			"type,value,expires,alert\ndomain,a.example,soon,\n\ndomain,b.example,,ja\ndomain\ndomain,b\"c,,\ndomain,\"d.example\n\",,\ndomain,e.example,,\n",
+			[]indicatorRow{
+				{newIndicator{Type: "domain", Value: "d.example\n", Alert: true}, 7},
+				{newIndicator{Type: "domain", Value: "e.example", Alert: true}, 9},
+			},
+			[]refusedLine{
+				{2, `expires "soon" is not a time`},
+				{4, `alert is "ja", not true or false`},
+				{5, "wrong number of fields"},
+				{6, `bare " in non-quoted-field`},
+			},
 			"",
 		},
-		{"an empty file", "", nil, "the file has no line with the names of the columns"},
-		{"an unknown column", "type,wert\n", nil, `column 2 is called "wert"`},
-		{"a bad expiry", "type,expires\ndomain,soon\n", nil, `line 2: expires "soon" is not a time`},
-		{"a bad alert", "type,alert\n\ndomain,ja\n", nil, `line 3: alert is "ja", not true or false`},
-		{"too few columns", "type,value,action\ndomain\n", nil, "reading the file: record on line 2: wrong number of fields"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got, err := readIndicators(strings.NewReader(tc.in), noon)
@@ -163,7 +176,8 @@ func TestReadIndicators(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
+			allow := cmp.AllowUnexported(indicatorFile{}, indicatorRow{}, refusedLine{})
+			if diff := cmp.Diff(indicatorFile{tc.want, tc.refused}, got, allow); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -173,6 +173,14 @@ func formatTime(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
+// count says how many there are of something.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
+
 // formatScope says for which groups something counts.
 func formatScope(include, exclude []string) string {
 	s := "all devices"

@@ -3,6 +3,7 @@ package adminapi
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"interdict/internal/control"
 	"interdict/internal/indicator"
@@ -21,10 +22,35 @@ type indicatorInput struct {
 	Body control.NewIndicator
 }
 
+// ImportRow is a custom indicator to be made. Its form is that of NewIndicator
+// with any text for the kinds, because a row that breaks a rule is to be named
+// in the answer while the others are imported.
+type ImportRow struct {
+	Type          string          `json:"type" doc:"As of a custom indicator; a row with another one is refused"`
+	Value         string          `json:"value"`
+	Action        string          `json:"action" doc:"As of a custom indicator; a row with another one is refused"`
+	Severity      string          `json:"severity,omitempty" doc:"As of a custom indicator; a row with another one is refused"`
+	Description   string          `json:"description,omitempty"`
+	Scope         indicator.Scope `json:"scope,omitzero"`
+	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
+	GenerateAlert bool            `json:"generate_alert,omitempty"`
+}
+
 type importInput struct {
 	Body struct {
-		Indicators []control.NewIndicator `json:"indicators" minItems:"1" maxItems:"1000"`
+		Indicators []ImportRow `json:"indicators" minItems:"1" maxItems:"1000"`
 	}
+}
+
+func (in *importInput) rows() []control.NewIndicator {
+	rows := make([]control.NewIndicator, 0, len(in.Body.Indicators))
+	for _, r := range in.Body.Indicators {
+		rows = append(rows, control.NewIndicator{
+			Type: indicator.Type(r.Type), Value: r.Value, Action: indicator.Action(r.Action), Severity: indicator.Severity(r.Severity),
+			Description: r.Description, Scope: r.Scope, ExpiresAt: r.ExpiresAt, GenerateAlert: r.GenerateAlert,
+		})
+	}
+	return rows
 }
 
 // IndicatorChanged is an indicator, and the revision that has it.
@@ -48,7 +74,7 @@ func (a *API) addIndicators() {
 		})
 	add(a, route{http.MethodPost, "/indicators/import", "import-indicators", "Create many custom indicators in one change", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *importInput) (*bodyOutput[control.Import], error) {
-			done, err := a.control.ImportIndicators(ctx, by, in.Body.Indicators)
+			done, err := a.control.ImportIndicators(ctx, by, in.rows())
 			return &bodyOutput[control.Import]{done}, err
 		})
 	add(a, route{http.MethodGet, "/indicators/{id}", "get-indicator", "Get one indicator", tag, control.RoleViewer, 0},
