@@ -137,12 +137,12 @@ func (s *session) explainRest(ctx context.Context, c *client.Client, r fleet.Rol
 		if err != nil {
 			return err
 		}
-		switch {
-		case d.Applied.Digest == d.Desired:
-		case !d.Online:
+		switch d.State() {
+		case fleet.StateOffline:
 			offline = append(offline, d.Name)
-		case d.Applied.Error != "":
+		case fleet.StateFailed:
 			failed = append(failed, d.Name+" ("+d.Applied.Error+")")
+		case fleet.StateApplied, fleet.StatePending:
 		}
 	}
 	if len(offline) > 0 {
