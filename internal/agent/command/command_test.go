@@ -107,6 +107,15 @@ func TestFaultsBecomeExitCodes(t *testing.T) {
 	}
 }
 
+func TestADeviceThatTheServerForgotCanStillLeave(t *testing.T) {
+	for _, code := range []fault.Code{fault.Unreachable, fault.Unauthorized} {
+		got := withLocalHint(fault.New(code, "no").WithHint("enrol it again"))
+		if !strings.Contains(hint(got), "unenroll --local") || fault.CodeOf(got) != code {
+			t.Errorf("%s: got %v with the hint %q, want how to leave without the server", code, got, hint(got))
+		}
+	}
+}
+
 func TestTheEventLogIsReadWithoutAnAgent(t *testing.T) {
 	root := t.TempDir()
 	j, err := journal.Open(journal.Config{

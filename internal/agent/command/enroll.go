@@ -207,11 +207,14 @@ func (c *commander) erase(ctx context.Context) error {
 	return c.dir().Erase()
 }
 
+// withLocalHint says what to do where the server cannot be told: it does not
+// answer, or does not know the device any more.
 func withLocalHint(err error) error {
-	if fault.CodeOf(err) != fault.Unreachable {
+	code := fault.CodeOf(err)
+	if code != fault.Unreachable && code != fault.Unauthorized {
 		return err
 	}
-	return fault.New(fault.Unreachable, "%v", err).
+	return fault.New(code, "%v", err).
 		WithHint("to remove everything here without telling the server: interdict-agent unenroll --local").Because(err)
 }
 
