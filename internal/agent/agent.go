@@ -236,25 +236,35 @@ func (a *agent) bundleRefused(ctx context.Context, h bundle.Header, cause error)
 	})
 }
 
-// watch has the kernel's rules put back when somebody else changes them.
+// watch has the kernel's rules put back when somebody else changes them. While
+// nobody can be found to do so everything else works.
 func (a *agent) watch(ctx context.Context) error {
 	if a.cfg.Platform.Watch == nil {
 		return nil
 	}
-	err := a.cfg.Platform.Watch(ctx, func(err error) {
-		reason := "another program changed or removed the kernel rules; they are back"
-		a.health.Clear(health.RulesDisturbed)
-		if err != nil {
-			reason = fmt.Sprintf("another program changed or removed the kernel rules; putting them back: %v", err)
-			a.health.Raise(health.RulesDisturbed, "%s", reason)
+	for {
+		err := a.cfg.Platform.Watch(ctx, func(err error) { a.restored(ctx, err) })
+		if err == nil || ctx.Err() != nil {
+			return nil
 		}
-		a.journal.Record(ctx, event.Event{EventID: event.IDGuardRestored, Action: event.ActionGuardRestored, Reason: reason})
-	})
-	if err != nil {
-		// Everything else still works; the periodic check re-applies.
-		a.health.Raise(health.WatchMissing, "%v; rules that another program removes stay away until the next bundle", err)
+		a.health.Raise(health.WatchMissing, "%v; rules that another program removes now stay away until the next bundle", err)
+		if !sleep(ctx, retryAfter) {
+			return nil
+		}
+		a.health.Clear(health.WatchMissing)
 	}
-	return nil
+}
+
+// restored notes that another program changed the kernel's rules, and whether
+// putting them back worked.
+func (a *agent) restored(ctx context.Context, err error) {
+	reason := "another program changed or removed the kernel rules; they are back"
+	a.health.Clear(health.RulesDisturbed)
+	if err != nil {
+		reason = fmt.Sprintf("another program changed or removed the kernel rules; putting them back: %v", err)
+		a.health.Raise(health.RulesDisturbed, "%s", reason)
+	}
+	a.journal.Record(ctx, event.Event{EventID: event.IDGuardRestored, Action: event.ActionGuardRestored, Reason: reason})
 }
 
 // forgetEnded has the inspector forget connections that have ended.

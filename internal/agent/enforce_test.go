@@ -410,6 +410,36 @@ func TestQueuesThatCouldNotBeOpenedAreTriedAgain(t *testing.T) {
 	})
 }
 
+func TestAWatchThatEndsIsStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set, starts := &health.Set{}, make(chan int, 9)
+		a := &agent{health: set, cfg: Config{Platform: Platform{Watch: func(ctx context.Context, _ func(error)) error {
+			starts <- 1
+			if len(starts) == 1 {
+				return errors.New("the socket is gone")
+			}
+			<-ctx.Done()
+			return nil
+		}}}}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- a.watch(ctx) }()
+		synctest.Wait()
+		if items := set.Items(); len(items) != 1 || items[0].Code != health.WatchMissing {
+			t.Errorf("got items %+v, want watch_missing", items)
+		}
+		elapse(retryAfter)
+		synctest.Wait()
+		if items := set.Items(); len(starts) != 2 || len(items) > 0 {
+			t.Errorf("%d starts and items %+v, want a second start and nothing wrong", len(starts), items)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestRescueLastsUntilSomebodyEndsIt(t *testing.T) {
 	l, e, set := newLab(t)
 	b := bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen)
