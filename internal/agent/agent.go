@@ -244,7 +244,7 @@ func (a *agent) watch(ctx context.Context) error {
 	}
 	for {
 		err := a.cfg.Platform.Watch(ctx, func(err error) { a.restored(ctx, err) })
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			return nil
 		}
 		a.health.Raise(health.WatchMissing, "%v; rules that another program removes now stay away until the next bundle", err)
