@@ -208,10 +208,12 @@ func (c *commander) erase(ctx context.Context) error {
 }
 
 // withLocalHint says what to do where the server cannot be told: it does not
-// answer, or does not know the device any more.
+// answer, or not to this device now.
 func withLocalHint(err error) error {
 	code := fault.CodeOf(err)
-	if code != fault.Unreachable && code != fault.Unauthorized {
+	switch code {
+	case fault.Unreachable, fault.Unavailable, fault.Unauthorized, fault.TooMany:
+	default:
 		return err
 	}
 	return fault.New(code, "%v", err).

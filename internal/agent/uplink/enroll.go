@@ -141,11 +141,12 @@ func pinned(fingerprint, host string) *tls.Config {
 	}
 }
 
-// Unenroll has the server delete a device whose agent does not run.
+// Unenroll has the server delete a device whose agent does not run. It is no
+// error if the server has done that before.
 func Unenroll(ctx context.Context, id state.Identity) error {
 	c := newClient(id.ServerURL, mutual(id, func() *tls.Certificate { return &id.Certificate }), nil)
 	defer c.close()
-	return c.unenroll(ctx)
+	return c.unenroll(ctx, id.Certificate.Leaf)
 }
 
 // Reach connects to a device's server and returns how long that took. It

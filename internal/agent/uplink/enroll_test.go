@@ -1,13 +1,16 @@
 package uplink
 
 import (
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
@@ -100,6 +103,28 @@ func TestAServersNoIsTold(t *testing.T) {
 		_, err := Enroll(t.Context(), EnrollConfig{Token: token, Dial: s.dial})
 		if fault.CodeOf(err) != fault.Forbidden || !strings.Contains(err.Error(), "the token is not valid") {
 			t.Errorf("got %v, want the server's own words and code forbidden", err)
+		}
+	})
+}
+
+func TestADeviceThatTheServerDeletedIsUnenrolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t)
+		dir, _ := enrolled(t, s)
+		a := startAgent(t, s, dir)
+		settle()
+		s.delete()
+		elapse(time.Minute)
+		synctest.Wait()
+		if !a.hasHealth(health.DeviceRefused) || a.hasHealth(health.ServerUnreachable) {
+			t.Errorf("got items %+v, want device_refused: the server answers, and says no", a.health.Items())
+		}
+		if err := a.Unenroll(t.Context()); err != nil {
+			t.Errorf("got %v, want that it is done", err)
+		}
+		// An expired certificate is refused whether or not the device exists.
+		if err := a.client.unenroll(t.Context(), &x509.Certificate{NotAfter: time.Now()}); fault.CodeOf(err) != fault.Unauthorized {
+			t.Errorf("with an expired certificate got %v, want unauthorized", err)
 		}
 	})
 }

@@ -151,6 +151,7 @@ type testServer struct {
 	opened     []time.Time
 	// How it misbehaves.
 	mute        bool
+	deleted     bool
 	eventStatus int
 	raw         []byte
 }
@@ -196,6 +197,10 @@ func (s *testServer) start() {
 	mux.HandleFunc("GET "+bundle.PathBundle, s.device(s.bundle))
 	mux.HandleFunc("POST "+bundle.PathApplied, s.device(s.takeApplied))
 	mux.HandleFunc("POST "+bundle.PathEvents, s.device(s.takeEvents))
+	mux.HandleFunc("POST "+bundle.PathUnenroll, s.device(func(w http.ResponseWriter, _ *http.Request) {
+		s.delete()
+		w.WriteHeader(http.StatusNoContent)
+	}))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listener = newMemoryListener()
@@ -228,6 +233,13 @@ func (s *testServer) device(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].Subject.CommonName != string(testDevice) {
 			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		s.mu.Lock()
+		deleted := s.deleted
+		s.mu.Unlock()
+		if deleted {
+			problem.New(fault.New(fault.Unauthorized, "this device is not enrolled, or was deleted"), "r-2").Write(w)
 			return
 		}
 		s.mu.Lock()
@@ -350,6 +362,17 @@ func (s *testServer) takeEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	s.events[r.Header.Get(bundle.HeaderIdempotencyKey)] = body
 	_ = json.NewEncoder(w).Encode(bundle.EventReceipt{Stored: 1})
+}
+
+// delete has the server forget the device and hang up.
+func (s *testServer) delete() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deleted = true
+	for _, c := range s.streams {
+		close(c)
+	}
+	s.streams = nil
 }
 
 // say sends a message on every open stream.

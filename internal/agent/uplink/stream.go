@@ -75,6 +75,8 @@ func (u *Uplink) disconnected(ctx context.Context, err error) {
 	}
 	switch fault.CodeOf(err) {
 	case fault.Unauthorized, fault.Forbidden:
+		// It is there, and says no.
+		u.cfg.Health.Clear(health.ServerUnreachable)
 		u.cfg.Health.Raise(health.DeviceRefused, "%v; the device may have been deleted: enrol it again", err)
 	default:
 		u.cfg.Health.Raise(health.ServerUnreachable, "%v; the last good bundle stays in force", err)

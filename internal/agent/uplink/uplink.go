@@ -148,8 +148,11 @@ func (u *Uplink) Sync(ctx context.Context) error {
 	}
 }
 
-// Unenroll has the server delete this device.
-func (u *Uplink) Unenroll(ctx context.Context) error { return u.client.unenroll(ctx) }
+// Unenroll has the server delete this device. It is no error if the server
+// has done that before.
+func (u *Uplink) Unenroll(ctx context.Context) error {
+	return u.client.unenroll(ctx, u.cert.Load().Leaf)
+}
 
 // Status returns how the uplink is doing.
 func (u *Uplink) Status() Status {
