@@ -125,15 +125,20 @@ func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// remove deletes the one thing that ref names below path.
-func (s *session) remove(cmd *cobra.Command, w waitFlags, path, ref, kind string) error {
+// removal is what remove deletes: the one thing that ref names below path.
+type removal struct {
+	path, ref, kind string
+	query           url.Values
+}
+
+func (s *session) remove(cmd *cobra.Command, w waitFlags, r removal) error {
 	c, err := s.client()
 	if err != nil {
 		return err
 	}
-	raw, err := c.Delete(cmd.Context(), path+url.PathEscape(ref))
+	raw, err := c.Delete(cmd.Context(), r.path+url.PathEscape(r.ref), r.query)
 	if err != nil {
 		return err
 	}
-	return s.changed(cmd.Context(), c, w, raw, "deleted %s %s", kind, ref)
+	return s.changed(cmd.Context(), c, w, raw, "deleted %s %s", r.kind, r.ref)
 }

@@ -151,7 +151,7 @@ func newDeviceDeleteCmd(s *session) *cobra.Command {
 		Short: "Delete a device; it has to enrol again to come back",
 		Args:  exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, waitFlags{}, "/devices/", args[0], "device")
+			return s.remove(cmd, waitFlags{}, removal{path: "/devices/", ref: args[0], kind: "device"})
 		},
 	}
 }

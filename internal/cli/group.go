@@ -226,7 +226,7 @@ func newGroupDeleteCmd(s *session) *cobra.Command {
 		Short: "Delete a device group",
 		Args:  exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, wait, "/groups/", args[0], "group")
+			return s.remove(cmd, wait, removal{path: "/groups/", ref: args[0], kind: "group"})
 		},
 	}
 	wait.add(cmd)

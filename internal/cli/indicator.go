@@ -150,7 +150,7 @@ func newIndicatorDeleteCmd(s *session) *cobra.Command {
 sanctioned or none.`,
 		Args: exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, wait, "/indicators/", args[0], "indicator")
+			return s.remove(cmd, wait, removal{path: "/indicators/", ref: args[0], kind: "indicator"})
 		},
 	}
 	wait.add(cmd)

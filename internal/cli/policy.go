@@ -87,7 +87,7 @@ type policyFlags struct {
 func (p *policyFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&p.protection, "network-protection", "", "the `mode`: disabled, audit or block")
-	f.StringVar(&p.failMode, "fail-mode", "", "what becomes of a connection that cannot be judged in time: `open` lets it through, closed refuses it")
+	f.StringVar(&p.failMode, "fail-mode", "", "what becomes of a connection that cannot be judged in time: `open` lets it through, closed refuses it, and takes a machine whose agent is stopped off the network")
 	f.StringVar(&p.description, "description", "", "a `text` for those who wonder")
 	f.IntVar(&p.priority, "priority", 0, "among several policies the higher `number` wins")
 	p.wait.add(cmd)
@@ -259,14 +259,23 @@ func (s *session) printPolicyDevices(devices []policyDevice) error {
 
 func newPolicyDeleteCmd(s *session) *cobra.Command {
 	var wait waitFlags
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a policy",
-		Args:  exactly("NAME"),
+		Long: `Delete removes a policy. One that is assigned is left alone, because the devices
+it reaches would fall back to other policies or to the defaults; --force deletes
+it nevertheless.`,
+		Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, wait, "/policies/", args[0], "policy")
+			q := url.Values{}
+			if force {
+				q.Set("force", "true")
+			}
+			return s.remove(cmd, wait, removal{path: "/policies/", ref: args[0], kind: "policy", query: q})
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "delete it though it is assigned")
 	wait.add(cmd)
 	return cmd
 }

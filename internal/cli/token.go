@@ -146,7 +146,7 @@ func newTokenDeleteCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			raw, err := c.Delete(cmd.Context(), "/tokens/"+url.PathEscape(args[0]))
+			raw, err := c.Delete(cmd.Context(), "/tokens/"+url.PathEscape(args[0]), nil)
 			if err != nil {
 				return err
 			}

@@ -135,8 +135,9 @@ func (s *Service) editPolicy(ctx context.Context, actor Actor, action, ref strin
 	return after, change, nil
 }
 
-// DeletePolicy deletes a policy, unless it no longer has the version.
-func (s *Service) DeletePolicy(ctx context.Context, actor Actor, ref string, version uint64) (Change, error) {
+// DeletePolicy deletes a policy, unless it no longer has the version. One that
+// is assigned goes only if the deletion says so.
+func (s *Service) DeletePolicy(ctx context.Context, actor Actor, ref string, d PolicyDeletion) (Change, error) {
 	known, err := s.Policy(ctx, ref)
 	if err != nil {
 		return Change{}, err
@@ -146,12 +147,37 @@ func (s *Service) DeletePolicy(ctx context.Context, actor Actor, ref string, ver
 		if err != nil {
 			return gone(err, "policy", ref)
 		}
-		if err := checkVersion("policy", p.Version, version); err != nil {
+		if err := checkVersion("policy", p.Version, d.Version); err != nil {
 			return err
+		}
+		if p.Assigned && !d.Assigned {
+			return fault.New(fault.Conflict, "policy %q is assigned to %s", p.Name, s.scopeText(p.Assignment)).
+				WithHint("its settings cease to count there; if that is meant, type: interdict policy delete %s --force", p.Name)
 		}
 		tx.Audit(s.entry(actor, "policy.delete", p.ID, p, nil))
 		return tx.Policies().Delete(p.ID)
 	})
+}
+
+// scopeText says for people which groups a scope has.
+func (s *Service) scopeText(scope indicator.Scope) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	names := func(ids []string) string {
+		var names []string
+		for _, id := range ids {
+			names = append(names, cmp.Or(s.state.Groups[id].Name, id))
+		}
+		return strings.Join(names, ", ")
+	}
+	text := "all devices"
+	if len(scope.Include) > 0 {
+		text = names(scope.Include)
+	}
+	if len(scope.Exclude) > 0 {
+		text += " except " + names(scope.Exclude)
+	}
+	return text
 }
 
 // PolicyStatus says which devices a policy is assigned to and how far each

@@ -249,9 +249,11 @@ func TestEditsOfAnOldVersionAreStale(t *testing.T) {
 	}
 	_, _, err = s.UpdatePolicy(ctx, admin(), id, 2, n)
 	wantFault(t, err, fault.Stale)
-	_, err = s.DeletePolicy(ctx, admin(), id, 2)
+	_, err = s.DeletePolicy(ctx, admin(), id, control.PolicyDeletion{Version: 2})
 	wantFault(t, err, fault.Stale)
-	if _, err = s.DeletePolicy(ctx, admin(), id, control.AnyVersion); err != nil {
+	_, err = s.DeletePolicy(ctx, admin(), id, control.PolicyDeletion{})
+	wantFault(t, err, fault.Conflict)
+	if _, err = s.DeletePolicy(ctx, admin(), id, control.PolicyDeletion{Assigned: true}); err != nil {
 		t.Errorf("deleting: %v", err)
 	}
 	_, err = s.Policy(ctx, id)

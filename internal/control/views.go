@@ -135,6 +135,14 @@ type NewPolicy struct {
 	Priority    int            `json:"priority,omitempty"`
 }
 
+// PolicyDeletion says which policy may be deleted.
+type PolicyDeletion struct {
+	// Version is the one it must have, or AnyVersion.
+	Version uint64
+	// Assigned lets it be deleted though it reaches devices.
+	Assigned bool
+}
+
 // PolicyStatus says how far a policy has come.
 type PolicyStatus struct {
 	Policy  fleet.Policy  `json:"policy"`

@@ -108,8 +108,8 @@ func (c *Client) Put(ctx context.Context, path string, body any) (json.RawMessag
 }
 
 // Delete deletes what path names.
-func (c *Client) Delete(ctx context.Context, path string) (json.RawMessage, error) {
-	a, err := c.send(ctx, request{method: http.MethodDelete, path: path})
+func (c *Client) Delete(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodDelete, path: path, query: query})
 	return a.body, err
 }
 

@@ -27,6 +27,13 @@ type assignmentInput struct {
 	Body indicator.Scope
 }
 
+type policyDeleteInput struct {
+	RefInput
+	MatchInput
+
+	Force bool `query:"force" doc:"Delete it though it is assigned"`
+}
+
 // PolicyChanged is a policy, and the revision that has it.
 type PolicyChanged struct {
 	fleet.Policy
@@ -76,12 +83,12 @@ func (a *API) addPolicies() {
 			return &bodyOutput[control.PolicyStatus]{st}, err
 		})
 	add(a, route{http.MethodDelete, "/policies/{id}", "delete-policy", "Delete a configuration policy", tag, control.RoleOperator, 0},
-		func(ctx context.Context, by control.Actor, in *deleteInput) (*bodyOutput[control.Change], error) {
+		func(ctx context.Context, by control.Actor, in *policyDeleteInput) (*bodyOutput[control.Change], error) {
 			version, err := in.version()
 			if err != nil {
 				return nil, err
 			}
-			ch, err := a.control.DeletePolicy(ctx, by, in.ID, version)
+			ch, err := a.control.DeletePolicy(ctx, by, in.ID, control.PolicyDeletion{Version: version, Assigned: in.Force})
 			return &bodyOutput[control.Change]{ch}, err
 		})
 }
