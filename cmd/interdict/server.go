@@ -9,11 +9,12 @@ import (
 	"interdict/internal/cli"
 	"interdict/internal/fault"
 	"interdict/internal/server"
+	"interdict/internal/version"
 )
 
 // newServerCmd makes the command that is the server itself.
 func newServerCmd(env cli.Env) *cobra.Command {
-	c := server.Config{Version: cli.Version()}
+	c := server.Config{Version: version.String()}
 	var level, format string
 	cmd := &cobra.Command{
 		Use:   "server --data-dir DIR",

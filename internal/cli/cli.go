@@ -11,16 +11,18 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"interdict/internal/fault"
+	"interdict/internal/version"
 )
 
 // The exit codes. Scripts rely on them.
@@ -118,11 +120,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          chooseSubcommand,
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageFault(cmd, "%s", err) })
+	root.SetFlagErrorFunc(flagFault)
+	root.Version = version.String()
+	root.SetVersionTemplate(versionLine() + "\n")
 	f := root.PersistentFlags()
-	f.StringVar(&s.server, "server", "", "the server's `URL` (or INTERDICT_SERVER, or the one of 'interdict login')")
-	f.StringVar(&s.token, "token", "", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
-	f.StringVar(&s.ca, "ca", "", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
+	f.Var((*given)(&s.server), "server", "the server's `URL` (or INTERDICT_SERVER, or the one of 'interdict login')")
+	f.Var((*given)(&s.token), "token", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
+	f.Var((*given)(&s.ca), "ca", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
 	f.StringVarP(&s.format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
 	root.AddCommand(
 		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newDeviceCmd(s),
@@ -130,6 +134,25 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	)
 	return root
 }
+
+// given is the text of a flag that must not be empty when it is typed: in a
+// script it is a variable that was not set, and means no other server or token.
+type given string
+
+// Set implements pflag.Value.
+func (g *given) Set(s string) error {
+	if s == "" {
+		return errors.New("it is empty")
+	}
+	*g = given(s)
+	return nil
+}
+
+// String implements pflag.Value.
+func (g *given) String() string { return string(*g) }
+
+// Type implements pflag.Value.
+func (*given) Type() string { return "string" }
 
 // chooseSubcommand is run by commands that only hold others.
 func chooseSubcommand(cmd *cobra.Command, args []string) error {
@@ -165,6 +188,26 @@ func usageFault(cmd *cobra.Command, format string, args ...any) error {
 	return fault.New(fault.Invalid, format, args...).WithHint("see '%s --help'", cmd.CommandPath())
 }
 
+// flagFault says what is wrong with a flag without the words of the libraries
+// that read it.
+func flagFault(cmd *cobra.Command, err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return usageFault(cmd, "%s", err)
+	}
+	flag := bad.GetFlag()
+	rule := "is not usable: " + errors.Unwrap(bad).Error()
+	switch flag.Value.Type() {
+	case "int":
+		rule = "is not a whole number"
+	case "duration":
+		rule = "is not a span of time such as 90s or 5m"
+	case "bool":
+		rule = "is neither true nor false"
+	}
+	return usageFault(cmd, "--%s %q %s", flag.Name, bad.GetValue(), rule)
+}
+
 // exactly takes as many arguments as it is given names for.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
@@ -188,24 +231,46 @@ func atLeast(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// build is what the version command says of this program.
+type build struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+}
+
+func thisBuild() build {
+	return build{Version: version.String(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+}
+
+func versionLine() string {
+	b := thisBuild()
+	return fmt.Sprintf("interdict %s %s %s/%s", b.Version, b.Go, b.OS, b.Arch)
+}
+
 func newVersionCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(s.Stdout, "interdict %s %s %s/%s\n", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
-			return err
+			if err := checkFormat(s.format); err != nil {
+				return err
+			}
+			if s.format == formatTable {
+				_, err := fmt.Fprintln(s.Stdout, versionLine())
+				return err
+			}
+			raw, err := json.Marshal(thisBuild())
+			if err != nil {
+				return fmt.Errorf("writing JSON: %w", err)
+			}
+			return printOne(s, raw, []column[build]{
+				{"version", func(b build) string { return b.Version }},
+				{"go", func(b build) string { return b.Go }},
+				{"os", func(b build) string { return b.OS }},
+				{"arch", func(b build) string { return b.Arch }},
+			})
 		},
 	}
-}
-
-// Version is the version of the running program as its build recorded it:
-// that of the release's tag, or of the commit it was built from.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
-		return "(devel)"
-	}
-	return info.Main.Version
 }

@@ -71,17 +71,16 @@ token that the server wrote; for another token give --fingerprint or --ca.`,
 // gatherLogin puts a login together from flags, environment, data directory
 // and standard input.
 func (s *session) gatherLogin(dataDir, fingerprint string) (login, error) {
-	l := login{
-		Server:        first(s.server, s.Getenv("INTERDICT_SERVER")),
-		Token:         first(s.token, s.Getenv("INTERDICT_TOKEN")),
-		CAFingerprint: strings.ToLower(fingerprint),
-	}
+	l := login{Server: s.server, Token: s.token, CAFingerprint: strings.ToLower(fingerprint)}
 	if b, err := hex.DecodeString(fingerprint); err != nil || fingerprint != "" && len(b) != 32 {
 		return login{}, fault.New(fault.Invalid, "the fingerprint is not a SHA-256 in hexadecimal")
 	}
 	if err := l.readDataDir(dataDir); err != nil {
 		return login{}, err
 	}
+	// What was typed wins over the environment, and so do the files it names.
+	l.Server = first(l.Server, s.Getenv("INTERDICT_SERVER"))
+	l.Token = first(l.Token, s.Getenv("INTERDICT_TOKEN"))
 	if l.Server == "" {
 		return login{}, fault.New(fault.Invalid, "which server?").
 			WithHint("give --data-dir DIR on the server's machine, or --server URL")
@@ -109,6 +108,10 @@ func (s *session) gatherLogin(dataDir, fingerprint string) (login, error) {
 func (l *login) readDataDir(dir string) (err error) {
 	if dir == "" {
 		return nil
+	}
+	if l.Token != "" {
+		return fault.New(fault.Invalid, "there are two tokens, one in %s and one of --token", dir).
+			WithHint("give either --data-dir or --token")
 	}
 	if l.Token, err = readDataFile(dir, fileAdminToken); err != nil || l.Server != "" {
 		return err
