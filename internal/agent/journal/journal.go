@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -175,11 +176,10 @@ func (j *Journal) write(ctx context.Context, events []event.Event) {
 }
 
 func (j *Journal) writeOne(e event.Event) error {
-	line, err := json.Marshal(e)
+	line, err := encode(e)
 	if err != nil {
 		return fmt.Errorf("writing event %s: %w", e.ID, err)
 	}
-	line = append(line, '\n')
 	if len(line) > maxLine {
 		return fmt.Errorf("writing event %s: %d bytes are more than %d", e.ID, len(line), maxLine)
 	}
@@ -202,6 +202,16 @@ func (j *Journal) writeOne(e event.Event) error {
 		}
 	}
 	return err
+}
+
+// encode makes a line of an event. Nothing is escaped that JSON does not ask
+// for: what a program is called must not make its events too long to be kept.
+func encode(e event.Event) ([]byte, error) {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(e)
+	return line.Bytes(), err
 }
 
 // reportDropped makes a health item of events that were dropped.

@@ -91,6 +91,19 @@ func TestAnEventIsCompleteWhenItIsWritten(t *testing.T) {
 	}
 }
 
+func TestAProgramCannotNameItselfOutOfTheLog(t *testing.T) {
+	j, set, dir := openJournal(t, nil)
+	for _, text := range []string{"<", "\"", "\\", "\u2028"} {
+		e := blocked("a.example")
+		longest := strings.Repeat(text, (4<<10)/len(text))
+		e.Process = event.Process{PID: 1, Path: longest, Command: longest, ParentPath: longest}
+		j.Record(t.Context(), e)
+	}
+	if got := readAll(t, dir); len(got) != 4 {
+		t.Errorf("%d events in the log, want 4; health %+v", len(got), set.Items())
+	}
+}
+
 func TestAWindowClosesByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, _, dir := openJournal(t, nil)
