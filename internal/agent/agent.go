@@ -187,7 +187,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 
 	have := a.enforceLastGood(ctx)
 	a.uplink = uplink.New(uplink.Config{
-		Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Refused: a.bundleRefused,
+		Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Suspended: a.enforcer.suspended.Load, Refused: a.bundleRefused,
 		Spool: a.journal.Spool(), Health: a.health, Log: a.cfg.Log,
 	})
 	control, err := a.listen()

@@ -420,6 +420,30 @@ func TestFollowersSeeEventsAsTheyHappen(t *testing.T) {
 	}
 }
 
+func TestTheServerIsToldOfARescue(t *testing.T) {
+	s := newSite(t)
+	s.publish(bundleOf(t, 2, fleet.ModeBlock, fleet.FailOpen))
+	r := s.run()
+	if _, err := r.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last := func() fleet.Applied {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.acked[len(s.acked)-1]
+	}
+	if err := r.Rescue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the server knows that nothing is enforced", func() bool { return last().Error != "" && last().Digest == "" })
+	if _, err := r.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := last(); got.Version != 2 || got.Mode != fleet.ModeBlock || got.Error != "" {
+		t.Errorf("after sync the server was told %+v, want bundle 2 in force", got)
+	}
+}
+
 func TestRulesThatSomebodyElseRemovedAreReported(t *testing.T) {
 	s := newSite(t)
 	s.publish(bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))

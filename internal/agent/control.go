@@ -229,7 +229,9 @@ func (c *control) explain(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *control) rescue(w http.ResponseWriter, r *http.Request) {
-	reply(w, struct{}{}, c.a.enforcer.Suspend(r.Context()))
+	err := c.a.enforcer.Suspend(r.Context())
+	c.a.uplink.Switched()
+	reply(w, struct{}{}, err)
 }
 
 // unenroll deletes the device on the server and here, and ends the agent.

@@ -27,6 +27,9 @@ const (
 // errRefused says that a bundle came and was not to be trusted.
 var errRefused = errors.New("the server's bundle was refused")
 
+// suspended is what the server is told while nothing is enforced.
+const suspended = "suspended by rescue: nothing is enforced"
+
 // checkBundles looks for a newer bundle whenever there is a reason to, until
 // ctx ends.
 func (u *Uplink) checkBundles(ctx context.Context) {
@@ -35,15 +38,23 @@ func (u *Uplink) checkBundles(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		var done chan<- error
+		var err error
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		case <-u.nudged:
+		case <-u.switched:
+			// A newer bundle would end the suspension, so nobody asks for it.
+			if err = u.acknowledgeOnce(ctx); err == nil {
+				continue
+			}
 		case done = <-u.syncs:
 			u.acknowledge.Store(true)
 		}
-		err := u.check(ctx)
+		if err == nil {
+			err = u.check(ctx)
+		}
 		if done != nil {
 			done <- err
 		}
@@ -181,6 +192,9 @@ func (u *Uplink) save(e bundle.Envelope) {
 
 // applied is what this agent enforces.
 func (u *Uplink) applied() fleet.Applied {
+	if u.cfg.Suspended != nil && u.cfg.Suspended() {
+		return fleet.Applied{Mode: fleet.ModeDisabled, Error: suspended}
+	}
 	return fleet.Applied{Version: u.have.Header.Version, Digest: u.have.Header.Digest, Mode: u.mode}
 }
 

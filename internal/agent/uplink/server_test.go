@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -460,8 +461,10 @@ type testAgent struct {
 	applied []uint64
 	refused []string
 	fail    error
-	cancel  context.CancelFunc
-	ended   chan struct{}
+	// suspended is what the agent says when asked.
+	suspended atomic.Bool
+	cancel    context.CancelFunc
+	ended     chan struct{}
 }
 
 // enrolled returns the state of a machine that is enrolled with s.
@@ -514,6 +517,7 @@ func startAgentWith(t *testing.T, s *testServer, dir state.Dir, have state.Bundl
 			a.applied = append(a.applied, b.Header.Version)
 			return fleet.ModeAudit, nil
 		},
+		Suspended: a.suspended.Load,
 		Refused: func(_ context.Context, _ bundle.Header, err error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()

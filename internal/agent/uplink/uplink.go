@@ -29,7 +29,7 @@ type Spool interface {
 	Reject(key string) error
 }
 
-// Config is what an Uplink needs. Every field but Dial is required.
+// Config is what an Uplink needs. Every field but Dial and Suspended is required.
 type Config struct {
 	Dir      state.Dir
 	Identity state.Identity
@@ -42,6 +42,9 @@ type Config struct {
 	// in place; when it fails, what was in force before still is. It is
 	// never called twice at the same time.
 	Apply func(ctx context.Context, b state.Bundle) (fleet.Mode, error)
+	// Suspended reports whether an administrator took everything out of
+	// force; nil for never.
+	Suspended func() bool
 	// Refused is told of every bundle that was refused, once for each
 	// distinct cause until a bundle is good again.
 	Refused func(ctx context.Context, h bundle.Header, cause error)
@@ -77,6 +80,8 @@ type Uplink struct {
 	// one when the stream came up, for the upload to try again.
 	nudged, connected chan struct{}
 	syncs             chan chan error
+	// switched holds a token when a suspension began or ended.
+	switched chan struct{}
 	// acknowledge is set when the server wants to hear from us in any case.
 	acknowledge atomic.Bool
 
@@ -103,6 +108,7 @@ func New(cfg Config) *Uplink {
 		nudged:    make(chan struct{}, 1),
 		connected: make(chan struct{}, 1),
 		syncs:     make(chan chan error),
+		switched:  make(chan struct{}, 1),
 		have:      cfg.Have,
 		refused:   make(map[string]bool),
 		hangUp:    func(error) {},
@@ -147,6 +153,10 @@ func (u *Uplink) Sync(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
+// Switched has the server told that a suspension began or ended. It does not
+// wait for that.
+func (u *Uplink) Switched() { token(u.switched) }
 
 // Unenroll has the server delete this device. It is no error if the server
 // has done that before.
