@@ -147,12 +147,19 @@ func (x *Index) Enforce(taggings []Tagging, groups []string) Enforcement {
 	return e
 }
 
-// maxNear bounds how many apps Near suggests.
-const maxNear = 3
+// maxNear bounds how many apps Near suggests, maxNearRef the bytes of what it
+// compares: no app is called anything longer, and comparing takes time.
+const (
+	maxNear    = 3
+	maxNearRef = 128
+)
 
 // Near returns the ids of apps that somebody who wrote ref may have meant,
 // the likeliest first.
 func (x *Index) Near(ref string) []string {
+	if len(ref) > maxNearRef {
+		return nil
+	}
 	type candidate struct {
 		id       string
 		distance int

@@ -141,6 +141,7 @@ func (s *Service) checkTagging(r *TagRequest) ([]string, indicator.Scope, error)
 	var faults fault.Fields
 	if len(r.Apps) == 0 || len(r.Apps) > maxTagged {
 		faults.Add("apps", "must have 1 to %d apps", maxTagged)
+		return nil, indicator.Scope{}, faults.Err("the apps cannot be tagged")
 	}
 	if !r.Tag.Valid() {
 		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")

@@ -66,6 +66,7 @@ func TestInputThatBreaksARuleIsRefusedWithTheField(t *testing.T) {
 	}{
 		{"an unknown app", "apps", "dropbox", tag([]string{"itunes", "dropbx"}, cloudapp.TagUnsanctioned, indicator.Scope{})},
 		{"no app", "apps", "1 to", tag(nil, cloudapp.TagUnsanctioned, indicator.Scope{})},
+		{"too many apps", "apps", "1 to", tag(slices.Repeat([]string{"nothing"}, 1001), cloudapp.TagUnsanctioned, indicator.Scope{})},
 		{"an unknown tag", "tag", "must be", tag([]string{"itunes"}, "naughty", indicator.Scope{})},
 		{"an unknown group", "scope.include_groups", `"nobody"`, tag([]string{"itunes"}, cloudapp.TagMonitored, indicator.Scope{Include: []string{"nobody"}})},
 		{"a group on both sides", "scope.exclude_groups", "also included", tag([]string{"itunes"}, cloudapp.TagMonitored, indicator.Scope{Include: []string{"lab"}, Exclude: []string{"lab"}})},

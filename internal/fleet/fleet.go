@@ -139,7 +139,7 @@ const (
 // Rollout says how far a change has come: how many of the devices it is for
 // enforce it.
 type Rollout struct {
-	// Devices are all enrolled devices that the change reaches.
+	// Total is the sum of the others.
 	Total   int `json:"total"`
 	Applied int `json:"applied"`
 	Pending int `json:"pending"`
