@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -128,30 +129,39 @@ func (silent) Next(ctx context.Context) (string, []byte, error) {
 func (silent) Done(string) error   { return nil }
 func (silent) Reject(string) error { return nil }
 
-// Latencies collects how long devices took, for each version.
+// Latencies collects when devices applied which version.
 type Latencies struct {
 	mu sync.Mutex
-	at map[uint64][]time.Time
+	// applied are the devices' bundles in the order of their coming.
+	applied map[int][]applied
+}
+
+type applied struct {
+	version uint64
+	at      time.Time
 }
 
 // Applied notes that a device has applied a version; it fits Config.Applied.
-func (l *Latencies) Applied(_ int, version uint64, at time.Time) {
+func (l *Latencies) Applied(device int, version uint64, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.at == nil {
-		l.at = make(map[uint64][]time.Time)
+	if l.applied == nil {
+		l.applied = make(map[int][]applied)
 	}
-	l.at[version] = append(l.at[version], at)
+	l.applied[device] = append(l.applied[device], applied{version, at})
 }
 
-// Since returns how long after start each device applied a version, in the
-// order in which they did.
+// Since returns, for each device that has applied a version or a later one,
+// how long after start it first did.
 func (l *Latencies) Since(start time.Time, version uint64) []time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var d []time.Duration
-	for _, at := range l.at[version] {
-		d = append(d, at.Sub(start))
+	for _, all := range l.applied {
+		i := slices.IndexFunc(all, func(a applied) bool { return a.version >= version })
+		if i >= 0 {
+			d = append(d, all[i].at.Sub(start))
+		}
 	}
 	return d
 }
