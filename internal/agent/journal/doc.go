@@ -9,9 +9,9 @@
 // minute is counted with it instead of being written. The first is written at
 // once; it is written again, under the same id with a higher count, when
 // stronger evidence arrives (a name that was looked up is then said on the
-// connection) and when the window closes with more than one. What a window
-// has counted beyond what was written is lost if the agent is killed; the
-// event itself is not.
+// connection), and, if the count has grown since, after 1, 5 and 20 seconds
+// and when the window closes. What a window has counted beyond what was
+// written is lost if the agent is killed; the event itself is not.
 //
 // # The local log
 //
