@@ -235,8 +235,8 @@ func newPolicyStatusCmd(s *session) *cobra.Command {
 				return err
 			}
 			if s.format == formatTable {
-				fmt.Fprintf(s.Stdout, "%s: applied on %d of %d devices, %d pending, %d offline, %d failed\n\n", printable(st.Policy.Name),
-					st.Rollout.Applied, st.Rollout.Total, st.Rollout.Pending, st.Rollout.Offline, st.Rollout.Failed)
+				fmt.Fprintf(s.Stdout, "%s: applied on %d of %s, %d pending, %d offline, %d failed\n\n", printable(st.Policy.Name),
+					st.Rollout.Applied, count(st.Rollout.Total, "device", "devices"), st.Rollout.Pending, st.Rollout.Offline, st.Rollout.Failed)
 			}
 			return s.printPolicyDevices(st.Devices)
 		},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,7 +59,7 @@ func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, ra
 		return err
 	}
 	start := time.Now()
-	r, err := s.waitRollout(ctx, c, w.timeout)
+	r, err := s.waitRollout(ctx, c, ch.Revision, w.timeout)
 	if err != nil {
 		return err
 	}
@@ -68,16 +69,17 @@ func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, ra
 			Rollout fleet.Rollout `json:"rollout"`
 		}{ch, r})
 	} else if r.Total == 0 {
-		_, err = fmt.Fprintf(s.Stdout, "%s; no device is enrolled yet\n", printable(done))
+		_, err = fmt.Fprintf(s.Stdout, "%s; no device is concerned\n", printable(done))
 	} else {
-		_, err = fmt.Fprintf(s.Stdout, "%s; applied on %d of %d devices in %s\n",
-			printable(done), r.Applied, r.Total, time.Since(start).Round(time.Millisecond))
+		_, err = fmt.Fprintf(s.Stdout, "%s; applied on %d of %s in %s\n",
+			printable(done), r.Applied, count(r.Total, "device", "devices"), time.Since(start).Round(time.Millisecond))
 	}
-	return errors.Join(err, s.explainRest(ctx, c, r))
+	return errors.Join(err, s.explainRest(ctx, c, ch.Revision, r))
 }
 
-// waitRollout waits until no device that is online lacks the change.
-func (s *session) waitRollout(ctx context.Context, c *client.Client, timeout time.Duration) (fleet.Rollout, error) {
+// waitRollout waits until no device that is online lacks the change with the
+// revision.
+func (s *session) waitRollout(ctx context.Context, c *client.Client, revision uint64, timeout time.Duration) (fleet.Rollout, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	tick := time.NewTicker(pollRollout)
@@ -86,7 +88,7 @@ func (s *session) waitRollout(ctx context.Context, c *client.Client, timeout tim
 	start := time.Now()
 	var last fleet.Rollout
 	for {
-		r, err := rollout(ctx, c)
+		r, err := rollout(ctx, c, revision)
 		switch {
 		case err == nil && r.Pending == 0 && (r.Failed == 0 || time.Since(start) > failGrace):
 			return r, nil
@@ -104,8 +106,8 @@ func (s *session) waitRollout(ctx context.Context, c *client.Client, timeout tim
 	}
 }
 
-func rollout(ctx context.Context, c *client.Client) (fleet.Rollout, error) {
-	raw, err := c.Get(ctx, "/rollout", nil)
+func rollout(ctx context.Context, c *client.Client, revision uint64) (fleet.Rollout, error) {
+	raw, err := c.Get(ctx, "/rollout", url.Values{"revision": {strconv.FormatUint(revision, 10)}})
 	if err != nil {
 		return fleet.Rollout{}, err
 	}
@@ -123,7 +125,7 @@ func gaveUp(ctx context.Context, last fleet.Rollout, timeout time.Duration) erro
 
 // explainRest says which devices do not enforce the change. Those that failed
 // are an error, those that are offline are not.
-func (s *session) explainRest(ctx context.Context, c *client.Client, r fleet.Rollout) error {
+func (s *session) explainRest(ctx context.Context, c *client.Client, revision uint64, r fleet.Rollout) error {
 	if r.Offline == 0 && r.Failed == 0 {
 		return nil
 	}
@@ -136,6 +138,9 @@ func (s *session) explainRest(ctx context.Context, c *client.Client, r fleet.Rol
 		d, err := client.Decode[fleet.Device](raw)
 		if err != nil {
 			return err
+		}
+		if d.DesiredSince < revision {
+			continue
 		}
 		switch d.State() {
 		case fleet.StateOffline:

@@ -76,8 +76,9 @@ func (s *Service) deviceView(id fleet.DeviceID, policies []fleet.Policy) DeviceV
 	return DeviceView{Device: d, Effective: fleet.Resolve(policies, d.Groups)}
 }
 
-// Rollout says how many devices enforce what they ought to.
-func (s *Service) Rollout(ctx context.Context) (fleet.Rollout, error) {
+// Rollout says how many devices enforce what they ought to. It counts the
+// devices for which that changed at revision since or later, all if it is 0.
+func (s *Service) Rollout(ctx context.Context, since uint64) (fleet.Rollout, error) {
 	if err := errors.Join(s.fresh(ctx), s.freshPresence(ctx)); err != nil {
 		return fleet.Rollout{}, err
 	}
@@ -85,8 +86,9 @@ func (s *Service) Rollout(ctx context.Context) (fleet.Rollout, error) {
 	defer s.mu.RUnlock()
 	var r fleet.Rollout
 	for _, d := range s.state.Devices {
-		s.fill(&d.Device)
-		r.Add(d.State())
+		if s.fill(&d.Device); d.DesiredSince >= since {
+			r.Add(d.State())
+		}
 	}
 	return r, nil
 }

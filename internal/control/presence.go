@@ -170,7 +170,7 @@ func (s *Service) fill(d *fleet.Device) {
 	snapshot := s.snapshot.Load()
 	d.Groups = snapshot.Groups(d.ID)
 	if a := snapshot.Of(d.ID); a != nil {
-		d.Desired = a.Digest
+		d.Desired, d.DesiredSince = a.Digest, snapshot.Since(d.ID)
 	}
 }
 

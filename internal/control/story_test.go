@@ -49,9 +49,14 @@ func TestStory(t *testing.T) {
 			if m.Version != change.Revision {
 				t.Errorf("nudge to version %d, want revision %d", m.Version, change.Revision)
 			}
-			r, err := s.Rollout(ctx)
+			r, err := s.Rollout(ctx, 0)
 			if want := (fleet.Rollout{Total: 2, Applied: 1, Pending: 1}); err != nil || r != want {
 				t.Errorf("before: rollout %+v (%v), want %+v", r, err, want)
+			}
+
+			r, err = s.Rollout(ctx, change.Revision)
+			if want := (fleet.Rollout{Total: 1, Pending: 1}); err != nil || r != want {
+				t.Errorf("before: rollout of the tag %+v (%v), want %+v: it is not for the device outside", r, err, want)
 			}
 
 			inside.apply()
@@ -68,7 +73,7 @@ func TestStory(t *testing.T) {
 			if !ok || i.Indicator.Action != indicator.ActionBlock || !i.Indicator.GenerateAlert {
 				t.Errorf("the indicator is %+v, want a block that raises alerts", i)
 			}
-			r, err = s.Rollout(ctx)
+			r, err = s.Rollout(ctx, 0)
 			if want := (fleet.Rollout{Total: 2, Applied: 2}); err != nil || r != want {
 				t.Errorf("after: rollout %+v (%v), want %+v", r, err, want)
 			}
@@ -233,7 +238,7 @@ func TestTwoServersShareADatabase(t *testing.T) {
 		t.Error("the other server's tag is not in the bundle")
 	}
 	clk.advance(time.Second)
-	if r, err := one.Rollout(t.Context()); err != nil || r.Applied != 1 {
+	if r, err := one.Rollout(t.Context(), 0); err != nil || r.Applied != 1 {
 		t.Errorf("rollout as the other server sees it: %+v (%v), want it applied", r, err)
 	}
 	if _, err := one.DeleteDevice(t.Context(), admin(), string(d.id), control.AnyVersion); err != nil {

@@ -68,6 +68,9 @@ type Device struct {
 	// Desired is the digest of the bundle that the device ought to enforce;
 	// it is up to date when Applied.Digest is the same.
 	Desired string `json:"desired_digest,omitempty"`
+	// DesiredSince is the revision at which Desired became what it is, or a
+	// later one, at which the server started.
+	DesiredSince uint64 `json:"desired_since,omitempty"`
 	// Version counts the changes that were made to the name and the labels.
 	Version uint64 `json:"version"`
 }

@@ -130,7 +130,7 @@ func (rolloutCollector) Describe(out chan<- *prometheus.Desc) { out <- rolloutDe
 func (c rolloutCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
-	r, err := c.control.Rollout(ctx)
+	r, err := c.control.Rollout(ctx, 0)
 	if err != nil {
 		out <- prometheus.NewInvalidMetric(rolloutDesc(), err)
 		return

@@ -90,7 +90,13 @@ type placement struct {
 	// profile is the same for devices in the same groups.
 	profile  string
 	audience *Audience
+	since    uint64
 }
+
+// Since returns the revision at which what a device has to enforce last
+// changed, or was first compiled after the program started; 0 if the device is
+// not known.
+func (s *Snapshot) Since(id fleet.DeviceID) uint64 { return s.devices[id].since }
 
 // Of returns the audience of a device, nil if the device is not known.
 func (s *Snapshot) Of(id fleet.DeviceID) *Audience { return s.devices[id].audience }

@@ -170,6 +170,24 @@ func TestFollowingChangesGivesTheSameAsCompilingAfresh(t *testing.T) {
 	}
 }
 
+func TestAChangeIsDatedForTheDevicesItConcernsOnly(t *testing.T) {
+	c, s := compiler(), fleetOf(4, 3)
+	compile(t, c, s, everything())
+	s.Revision++
+	s.Taggings["itunes"] = tagging("g0")
+	compile(t, c, s, audience.Changed{Taggings: true})
+	s.Revision++
+	// It leaves g1 as it is, though g1 is told apart from others by now.
+	s.Groups["g2"] = fleet.Group{ID: "g2", Name: "g2"}
+	s.Taggings["apple-dev"] = cloudapp.Tagging{AppID: "apple-dev", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"g0"}, Exclude: []string{"g1"}}, At: noon}
+	got, _ := compile(t, c, s, audience.Changed{Taggings: true, Groups: true})
+	for id, want := range map[fleet.DeviceID]uint64{"d00000": 3, "d00001": 1, "d00002": 3, "d00003": 1, "gone": 0} {
+		if since := got.Since(id); since != want {
+			t.Errorf("device %s has it since revision %d, want %d", id, since, want)
+		}
+	}
+}
+
 func TestADifferenceOfOneTagIsSmall(t *testing.T) {
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {

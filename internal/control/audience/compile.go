@@ -130,8 +130,9 @@ func (c *Compiler) finish(next *Snapshot) (*Snapshot, []fleet.DeviceID, error) {
 	for id, p := range next.devices {
 		p.audience = c.profiles[p.profile].audience
 		before := c.last.devices[id].audience
+		p.since = c.last.devices[id].since
 		if before == nil || before.Digest != p.audience.Digest {
-			moved = append(moved, id)
+			moved, p.since = append(moved, id), next.Revision
 		}
 		if before != nil && before.Digest != p.audience.Digest && p.audience.Version < next.Revision {
 			// An agent takes no lower version than it has.

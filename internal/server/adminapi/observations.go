@@ -32,6 +32,10 @@ type eventsInput struct {
 	After   string       `query:"after" maxLength:"512" doc:"Events that arrived after this cursor, oldest first: next of the answer before, or now, or start"`
 }
 
+type rolloutInput struct {
+	Revision uint64 `query:"revision" doc:"Only devices for which what they ought to enforce changed at this revision or later"`
+}
+
 func (a *API) addObservations() {
 	const tag = "observations"
 	add(a, route{http.MethodGet, "/events", "list-events", "List what devices reported, newest first", tag, control.RoleViewer, 0},
@@ -51,8 +55,8 @@ func (a *API) addObservations() {
 			return &bodyOutput[alert.Alert]{v}, err
 		})
 	add(a, route{http.MethodGet, "/rollout", "get-rollout", "Get how many devices enforce what they ought to", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, _ *struct{}) (*bodyOutput[fleet.Rollout], error) {
-			v, err := a.control.Rollout(ctx)
+		func(ctx context.Context, _ control.Actor, in *rolloutInput) (*bodyOutput[fleet.Rollout], error) {
+			v, err := a.control.Rollout(ctx, in.Revision)
 			return &bodyOutput[fleet.Rollout]{v}, err
 		})
 }
