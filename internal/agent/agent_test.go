@@ -18,7 +18,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -68,7 +67,11 @@ type site struct {
 	envelope *bundle.Envelope
 	version  uint64
 	acked    []fleet.Applied
-	deleted  bool
+	// batches counts the batches of events that came in time.
+	batches int
+	// busy holds batches up while it is not nil and not closed.
+	busy    chan struct{}
+	deleted bool
 }
 
 func newSite(t *testing.T) *site {
@@ -93,6 +96,7 @@ func newSite(t *testing.T) *site {
 	mux.HandleFunc("GET "+bundle.PathStream, s.stream)
 	mux.HandleFunc("GET "+bundle.PathBundle, s.bundle)
 	mux.HandleFunc("POST "+bundle.PathApplied, s.applied)
+	mux.HandleFunc("POST "+bundle.PathEvents, s.takeEvents)
 	mux.HandleFunc("POST "+bundle.PathUnenroll, func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		s.deleted = true
@@ -198,6 +202,22 @@ func (s *site) applied(w http.ResponseWriter, r *http.Request) {
 	s.acked = append(s.acked, a)
 	s.mu.Unlock()
 	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *site) takeEvents(w http.ResponseWriter, r *http.Request) {
+	if s.busy != nil {
+		select {
+		case <-s.busy:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.deleted {
+		s.batches++
+	}
+	_ = json.NewEncoder(w).Encode(bundle.EventReceipt{Stored: 1})
 }
 
 func (s *site) lastAcked() uint64 {
@@ -476,56 +496,6 @@ func TestRulesThatSomebodyElseRemovedAreReported(t *testing.T) {
 	eventually(t, "a health item says that the rules are not back", disturbed)
 	disturb <- nil
 	eventually(t, "both are recorded and the item is gone", func() bool { return restored() == 2 && !disturbed() })
-}
-
-func TestUnenrolRemovesEverythingAndEndsTheAgent(t *testing.T) {
-	s := newSite(t)
-	s.publish(bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
-	r := s.run()
-	if _, err := r.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Unenroll(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-r.ended:
-		if err != nil {
-			t.Errorf("the agent ended with %v", err)
-		}
-		r.ended <- nil
-	case <-time.After(patience):
-		t.Fatal("the agent goes on")
-	}
-	if !s.deleted || s.dir.Enrolled() == nil || !slices.Contains(r.lab.taken(), "clean up") {
-		t.Errorf("deleted on the server %v, identity %v", s.deleted, s.dir.Enrolled())
-	}
-	left, err := filepath.Glob(s.dir.Path("*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{s.dir.Path(state.DirEvents), s.dir.Path(state.FileLock)}, left); diff != "" {
-		t.Errorf("what is left (-want +got):\n%s", diff)
-	}
-}
-
-func TestUnenrolWithoutAServerChangesNothing(t *testing.T) {
-	s := newSite(t)
-	s.close()
-	r := s.run()
-	if err := r.Unenroll(t.Context()); fault.CodeOf(err) != fault.Unreachable {
-		t.Errorf("got %v, want unreachable", err)
-	}
-	if s.dir.Enrolled() != nil {
-		t.Error("the identity is gone")
-	}
-	if err := r.UnenrollLocally(t.Context()); err != nil {
-		t.Errorf("locally: %v", err)
-	}
-	if err := <-r.ended; err != nil || s.dir.Enrolled() == nil {
-		t.Errorf("locally: ended with %v, identity %v", err, s.dir.Enrolled())
-	}
-	r.ended <- nil
 }
 
 func TestOneAgentToADirectory(t *testing.T) {

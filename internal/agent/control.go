@@ -234,9 +234,27 @@ func (c *control) rescue(w http.ResponseWriter, r *http.Request) {
 	reply(w, struct{}{}, err)
 }
 
+// sendRest sends the server what it has not been sent, as far as that can be
+// done soon: a device that is gone can send nothing more.
+func (a *agent) sendRest(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	a.journal.Flush(ctx)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for a.uplink.Status().Connected && a.journal.Spool().Stats().Events > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // unenroll deletes the device on the server and here, and ends the agent.
 func (c *control) unenroll(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("local") == "" {
+		c.a.sendRest(r.Context())
 		if err := c.a.uplink.Unenroll(r.Context()); err != nil {
 			reply(w, nil, err)
 			return

@@ -296,6 +296,13 @@ func (j *Journal) tick(ctx context.Context) {
 	}
 }
 
+// Flush writes what the open windows have counted, and closes them.
+func (j *Journal) Flush(ctx context.Context) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.write(ctx, j.windows.drain())
+}
+
 // Close writes what the open windows have counted and closes the files. Run
 // must have ended.
 func (j *Journal) Close(ctx context.Context) error {

@@ -138,6 +138,16 @@ func TestClosingWritesWhatTheWindowsCounted(t *testing.T) {
 	})
 }
 
+func TestFlushingWritesCountsAtOnce(t *testing.T) {
+	j, _, dir := openJournal(t, nil)
+	j.Record(t.Context(), blocked("a.example"))
+	j.Record(t.Context(), blocked("a.example"))
+	j.Flush(t.Context())
+	if got := readAll(t, dir); len(got) != 2 || got[1].Count != 2 {
+		t.Errorf("got %+v, want the count of 2 written", got)
+	}
+}
+
 func TestASteadyStreamIsStillMadeDurableEverySecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j, _, _ := openJournal(t, nil)

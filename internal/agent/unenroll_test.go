@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"interdict/internal/agent/state"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+func TestUnenrolRemovesEverythingAndEndsTheAgent(t *testing.T) {
+	s := newSite(t)
+	s.publish(bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	r := s.run()
+	if _, err := r.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Unenroll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-r.ended:
+		if err != nil {
+			t.Errorf("the agent ended with %v", err)
+		}
+		r.ended <- nil
+	case <-time.After(patience):
+		t.Fatal("the agent goes on")
+	}
+	if !s.deleted || s.dir.Enrolled() == nil || !slices.Contains(r.lab.taken(), "clean up") {
+		t.Errorf("deleted on the server %v, identity %v", s.deleted, s.dir.Enrolled())
+	}
+	left, err := filepath.Glob(s.dir.Path("*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{s.dir.Path(state.DirEvents), s.dir.Path(state.FileLock)}, left); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
+}
+
+func TestUnenrolWithoutAServerChangesNothing(t *testing.T) {
+	s := newSite(t)
+	s.close()
+	r := s.run()
+	if err := r.Unenroll(t.Context()); fault.CodeOf(err) != fault.Unreachable {
+		t.Errorf("got %v, want unreachable", err)
+	}
+	if s.dir.Enrolled() != nil {
+		t.Error("the identity is gone")
+	}
+	if err := r.UnenrollLocally(t.Context()); err != nil {
+		t.Errorf("locally: %v", err)
+	}
+	if err := <-r.ended; err != nil || s.dir.Enrolled() == nil {
+		t.Errorf("locally: ended with %v, identity %v", err, s.dir.Enrolled())
+	}
+	r.ended <- nil
+}
+
+func TestWhatHappenedIsSentBeforeTheDeviceGoes(t *testing.T) {
+	s := newSite(t)
+	s.busy = make(chan struct{})
+	s.publish(bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	r := s.run()
+	if _, err := r.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- r.Unenroll(t.Context()) }()
+	select {
+	case err := <-done:
+		t.Errorf("unenrolled with events unsent: %v", err)
+		return
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(s.busy)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.batches == 0 || !s.deleted {
+		t.Errorf("deleted %v after %d batches, want it deleted after what happened was sent", s.deleted, s.batches)
+	}
+}
