@@ -15,10 +15,10 @@ import (
 type stalled struct{ http.RoundTripper }
 
 func (s stalled) RoundTrip(r *http.Request) (*http.Response, error) {
-	begun, stop := io.Pipe()
+	rest, stop := io.Pipe()
 	defer stop.Close()
-	go func() { _, _ = io.CopyN(stop, r.Body, 5) }()
-	r.Body, r.ContentLength = begun, -1
+	begun := io.LimitReader(r.Body, 5)
+	r.Body, r.ContentLength = io.NopCloser(io.MultiReader(begun, rest)), -1
 	return s.RoundTripper.RoundTrip(r)
 }
 
