@@ -44,7 +44,7 @@ func newAlertListCmd(s *session) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&device, "device", "", "only of the device with this `name` or id")
-	cmd.Flags().StringVar(&app, "app", "", "only about the app with this `id`")
+	cmd.Flags().StringVar(&app, "app", "", "only about the app with this `id` or name")
 	addLimitFlag(cmd, &limit)
 	return cmd
 }

@@ -27,13 +27,13 @@ type appView struct {
 	Tagging cloudapp.Tagging `json:"tagging"`
 }
 
-func appColumns() []column[appView] {
+func appColumns(groups names) []column[appView] {
 	return []column[appView]{
 		{"id", func(a appView) string { return a.ID }},
 		{"name", func(a appView) string { return a.Name }},
 		{"category", func(a appView) string { return a.Category }},
 		{"tag", appTag},
-		{"scope", appScope},
+		{"scope", appScope(groups)},
 	}
 }
 
@@ -44,11 +44,13 @@ func appTag(a appView) string {
 	return string(a.Tagging.Tag)
 }
 
-func appScope(a appView) string {
-	if appTag(a) == "" {
-		return ""
+func appScope(groups names) func(appView) string {
+	return func(a appView) string {
+		if appTag(a) == "" {
+			return ""
+		}
+		return groups.scope(a.Tagging.Scope)
 	}
-	return formatScope(a.Tagging.Scope.Include, a.Tagging.Scope.Exclude)
 }
 
 func newAppListCmd(s *session) *cobra.Command {
@@ -58,13 +60,17 @@ func newAppListCmd(s *session) *cobra.Command {
 		Use:   "list",
 		Short: "List the apps of the catalog with their tags",
 		Example: `  interdict app list --tag unsanctioned
-  interdict app list --category "file sharing" --output csv`,
+  interdict app list --category file-transfer --output csv`,
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			setQuery(q, "tag", tag)
 			setQuery(q, "category", category)
-			return list(s, cmd, "/apps", q, limit, appColumns())
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			return list(s, cmd, "/apps", q, limit, appColumns(groups))
 		},
 	}
 	cmd.Flags().StringVar(&tag, "tag", "", "only apps with this `tag`: sanctioned, unsanctioned, monitored or none")
@@ -81,7 +87,11 @@ func newAppSearchCmd(s *session) *cobra.Command {
 		Example: "  interdict app search itunes.apple.com",
 		Args:    atLeast("WORDS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return list(s, cmd, "/apps", url.Values{"search": {strings.Join(args, " ")}}, limit, appColumns())
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			return list(s, cmd, "/apps", url.Values{"search": {strings.Join(args, " ")}}, limit, appColumns(groups))
 		},
 	}
 	addLimitFlag(cmd, &limit)
@@ -95,6 +105,10 @@ func newAppShowCmd(s *session) *cobra.Command {
 		Example: "  interdict app show itunes",
 		Args:    exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
 			return show(s, cmd, "/apps/"+url.PathEscape(args[0]), []column[appView]{
 				{"id", func(a appView) string { return a.ID }},
 				{"name", func(a appView) string { return a.Name }},
@@ -103,7 +117,7 @@ func newAppShowCmd(s *session) *cobra.Command {
 				{"homepage", func(a appView) string { return a.Homepage }},
 				{"domains", appDomains},
 				{"tag", func(a appView) string { return first(appTag(a), string(cloudapp.TagNone)) }},
-				{"scope", appScope},
+				{"scope", appScope(groups)},
 				{"tagged_by", func(a appView) string { return a.Tagging.By }},
 				{"tagged_at", func(a appView) string { return formatTime(a.Tagging.At) }},
 			})

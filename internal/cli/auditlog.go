@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"net/url"
 	"time"
 
@@ -21,8 +22,31 @@ type auditEntry struct {
 	Actor     string    `json:"actor"`
 	Action    string    `json:"action"`
 	Target    string    `json:"target"`
+	Before    thing     `json:"before"`
+	After     thing     `json:"after"`
 	Refused   string    `json:"refused"`
 	Source    string    `json:"source"`
+}
+
+// thing is what people know the target of a change by.
+type thing struct {
+	name string
+}
+
+// UnmarshalJSON takes the name of a device, group, policy or token, and the
+// value of an indicator. Other changes are of other forms, and have neither.
+func (t *thing) UnmarshalJSON(b []byte) error {
+	var v struct {
+		Name   string `json:"name"`
+		Value  string `json:"value"`
+		Device struct {
+			Name string `json:"name"`
+		} `json:"device"`
+	}
+	if err := json.Unmarshal(b, &v); err == nil {
+		t.name = first(v.Name, v.Value, v.Device.Name)
+	}
+	return nil
 }
 
 func newAuditLogListCmd(s *session) *cobra.Command {
@@ -42,15 +66,15 @@ func newAuditLogListCmd(s *session) *cobra.Command {
 				{"time", func(e auditEntry) string { return formatTime(e.Time) }},
 				{"actor", func(e auditEntry) string { return first(e.Actor, e.ActorKind) }},
 				{"action", func(e auditEntry) string { return e.Action }},
-				{"target", func(e auditEntry) string { return e.Target }},
+				{"target", func(e auditEntry) string { return first(e.After.name, e.Before.name, e.Target) }},
 				{"refused", func(e auditEntry) string { return e.Refused }},
 				{"source", func(e auditEntry) string { return e.Source }},
 			})
 		},
 	}
-	cmd.Flags().StringVar(&actor, "actor", "", "only of the actor with this `id`")
+	cmd.Flags().StringVar(&actor, "actor", "", "only of the device or API token with this `name` or id")
 	cmd.Flags().StringVar(&action, "action", "", "only this `action`, such as app.tag")
-	cmd.Flags().StringVar(&target, "target", "", "only about the thing with this `id`")
+	cmd.Flags().StringVar(&target, "target", "", "only about the thing with this `name` or id")
 	cmd.Flags().IntVar(&limit, "limit", 100, "print at most this `number`; 0 prints all")
 	return cmd
 }

@@ -213,7 +213,7 @@ func exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return usageFault(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+			return usageFault(cmd, "%s", missing(names[len(args):]))
 		case len(args) > len(names):
 			return usageFault(cmd, "there is an argument too many: %q", args[len(names)])
 		}
@@ -221,11 +221,19 @@ func exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// missing says which arguments are.
+func missing(names []string) string {
+	if len(names) == 1 {
+		return names[0] + " is missing"
+	}
+	return strings.Join(names, " and ") + " are missing"
+}
+
 // atLeast takes one argument for each name and any number more.
 func atLeast(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < len(names) {
-			return usageFault(cmd, "%s is missing", strings.Join(names[len(args):], " and "))
+			return usageFault(cmd, "%s", missing(names[len(args):]))
 		}
 		return nil
 	}

@@ -77,11 +77,19 @@ func newDeviceShowCmd(s *session) *cobra.Command {
 		Short: "Show a device, the settings it has to obey, and the policies they come from",
 		Args:  exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			policies, err := s.names(cmd, "/policies")
+			if err != nil {
+				return err
+			}
 			return show(s, cmd, "/devices/"+url.PathEscape(args[0]), append(deviceColumns(),
-				column[deviceView]{"set_by_policy", func(d deviceView) string { return d.Effective.Origin["network_protection"] }},
+				column[deviceView]{"set_by_policy", func(d deviceView) string { return policies.of(d.Effective.Origin["network_protection"]) }},
 				column[deviceView]{"enforced_mode", func(d deviceView) string { return string(d.Applied.Mode) }},
 				column[deviceView]{"error", func(d deviceView) string { return d.Applied.Error }},
-				column[deviceView]{"groups", func(d deviceView) string { return strings.Join(d.Groups, ", ") }},
+				column[deviceView]{"groups", func(d deviceView) string { return groups.list(d.Groups) }},
 				column[deviceView]{"hostname", func(d deviceView) string { return d.Hostname }},
 				column[deviceView]{"enrolled", func(d deviceView) string { return formatTime(d.EnrolledAt) }}))
 		},

@@ -40,28 +40,35 @@ const eventExprHelp = `An expression is a list of terms, all of which must hold:
 
 A value with spaces stands in double quotes.`
 
-func eventColumns() []column[event.Event] {
-	return []column[event.Event]{
-		{"time", func(e event.Event) string { return formatTime(e.Time) }},
-		{"event_id", func(e event.Event) string { return strconv.Itoa(int(e.EventID)) }},
-		{"action", func(e event.Event) string { return string(e.Action) }},
-		{"device", func(e event.Event) string { return e.Device }},
-		{"app", func(e event.Event) string { return first(e.AppName, e.AppID) }},
+// eventView is an event as the API shows it.
+type eventView struct {
+	event.Event
+
+	DeviceName string `json:"device_name"`
+}
+
+func eventColumns() []column[eventView] {
+	return []column[eventView]{
+		{"time", func(e eventView) string { return formatTime(e.Time) }},
+		{"event_id", func(e eventView) string { return strconv.Itoa(int(e.EventID)) }},
+		{"action", func(e eventView) string { return string(e.Action) }},
+		{"device", func(e eventView) string { return first(e.DeviceName, e.Device) }},
+		{"app", func(e eventView) string { return first(e.AppName, e.AppID) }},
 		{"destination", eventDestination},
-		{"process", func(e event.Event) string {
+		{"process", func(e eventView) string {
 			if e.Process.Path == "" {
 				return ""
 			}
 			return filepath.Base(e.Process.Path)
 		}},
-		{"user", func(e event.Event) string { return e.User.Name }},
-		{"count", func(e event.Event) string { return strconv.Itoa(e.Count) }},
+		{"user", func(e eventView) string { return e.User.Name }},
+		{"count", func(e eventView) string { return strconv.Itoa(e.Count) }},
 	}
 }
 
 // eventDestination says where a connection went, or what else the event is
 // about.
-func eventDestination(e event.Event) string {
+func eventDestination(e eventView) string {
 	if c := e.Change; c != nil {
 		return fmt.Sprintf("%s: %s -> %s", c.Setting, c.Old, c.New)
 	}
@@ -176,7 +183,7 @@ func (s *session) printEvent(raw json.RawMessage) error {
 		_, err := fmt.Fprintf(s.Stdout, "%s\n", raw)
 		return err
 	}
-	e, err := client.Decode[event.Event](raw)
+	e, err := client.Decode[eventView](raw)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -58,19 +57,23 @@ func newGroupShowCmd(s *session) *cobra.Command {
 		Short: "Show a group with its members",
 		Args:  exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			devices, err := s.names(cmd, "/devices")
+			if err != nil {
+				return err
+			}
 			return show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
-				column[groupView]{"members", func(g groupView) string { return joinIDs(g.Members) }},
+				column[groupView]{"members", func(g groupView) string { return devices.list(memberIDs(g)) }},
 				column[groupView]{"created", func(g groupView) string { return formatTime(g.CreatedAt) }}))
 		},
 	}
 }
 
-func joinIDs(ids []fleet.DeviceID) string {
-	parts := make([]string, len(ids))
-	for i, id := range ids {
-		parts[i] = string(id)
+func memberIDs(g groupView) []string {
+	ids := make([]string, len(g.Members))
+	for i, id := range g.Members {
+		ids[i] = string(id)
 	}
-	return strings.Join(parts, ", ")
+	return ids
 }
 
 // groupBody is what is sent to make a group, or to change one.

@@ -24,7 +24,7 @@ warn, warn over block, block over audit.`,
 		newIndicatorImportCmd(s), newIndicatorExportCmd(s))
 }
 
-func indicatorColumns() []column[indicator.Indicator] {
+func indicatorColumns(groups names) []column[indicator.Indicator] {
 	return []column[indicator.Indicator]{
 		{"id", func(i indicator.Indicator) string { return i.ID }},
 		{"type", func(i indicator.Indicator) string { return string(i.Type) }},
@@ -32,7 +32,7 @@ func indicatorColumns() []column[indicator.Indicator] {
 		{"action", func(i indicator.Indicator) string { return string(i.Action) }},
 		{"severity", func(i indicator.Indicator) string { return string(i.Severity) }},
 		{"source", func(i indicator.Indicator) string { return string(i.Source) }},
-		{"scope", func(i indicator.Indicator) string { return formatScope(i.Scope.Include, i.Scope.Exclude) }},
+		{"scope", func(i indicator.Indicator) string { return groups.scope(i.Scope) }},
 		{"expires", func(i indicator.Indicator) string { return formatTime(i.ExpiresAt) }},
 	}
 }
@@ -51,12 +51,16 @@ func newIndicatorListCmd(s *session) *cobra.Command {
 			setQuery(q, "source", source)
 			setQuery(q, "app", app)
 			setQuery(q, "search", search)
-			return list(s, cmd, "/indicators", q, limit, indicatorColumns())
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			return list(s, cmd, "/indicators", q, limit, indicatorColumns(groups))
 		},
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "only of this `type`: domain, url, ip, cidr, certificate or file_sha256")
 	cmd.Flags().StringVar(&source, "source", "", "only from this `source`: catalog or custom")
-	cmd.Flags().StringVar(&app, "app", "", "only of the app with this `id`")
+	cmd.Flags().StringVar(&app, "app", "", "only of the app with this `id` or name")
 	cmd.Flags().StringVar(&search, "search", "", "only with this `text` in value or description")
 	addLimitFlag(cmd, &limit)
 	return cmd
@@ -68,7 +72,11 @@ func newIndicatorShowCmd(s *session) *cobra.Command {
 		Short: "Show one indicator",
 		Args:  exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(s, cmd, "/indicators/"+url.PathEscape(args[0]), append(indicatorColumns(),
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			return show(s, cmd, "/indicators/"+url.PathEscape(args[0]), append(indicatorColumns(groups),
 				column[indicator.Indicator]{"app", func(i indicator.Indicator) string { return i.AppID }},
 				column[indicator.Indicator]{"description", func(i indicator.Indicator) string { return i.Description }},
 				column[indicator.Indicator]{"alerts", func(i indicator.Indicator) string { return strconv.FormatBool(i.GenerateAlert) }},

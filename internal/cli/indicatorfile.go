@@ -29,6 +29,10 @@ func newIndicatorExportCmd(s *session) *cobra.Command {
 		Example: "  interdict indicator export > indicators.csv",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
 			items, err := s.listRaw(cmd, "/indicators", url.Values{"source": {"custom"}}, 0)
 			if err != nil {
 				return err
@@ -41,7 +45,7 @@ func newIndicatorExportCmd(s *session) *cobra.Command {
 				}
 				rows = append(rows, []string{
 					string(i.Type), i.Value, string(i.Action), string(i.Severity), formatTime(i.ExpiresAt),
-					strings.Join(i.Scope.Include, ";"), strings.Join(i.Scope.Exclude, ";"), strconv.FormatBool(i.GenerateAlert), i.Description,
+					strings.Join(groups.all(i.Scope.Include), ";"), strings.Join(groups.all(i.Scope.Exclude), ";"), strconv.FormatBool(i.GenerateAlert), i.Description,
 				})
 			}
 			return printCSV(s.Stdout, importColumns, rows)

@@ -25,7 +25,7 @@ or its id.`,
 		newPolicyAssignCmd(s), newPolicyStatusCmd(s), newPolicyDeleteCmd(s))
 }
 
-func policyColumns() []column[fleet.Policy] {
+func policyColumns(groups names) []column[fleet.Policy] {
 	return []column[fleet.Policy]{
 		{"id", func(p fleet.Policy) string { return p.ID }},
 		{"name", func(p fleet.Policy) string { return p.Name }},
@@ -35,7 +35,7 @@ func policyColumns() []column[fleet.Policy] {
 			if !p.Assigned {
 				return "no"
 			}
-			return formatScope(p.Assignment.Include, p.Assignment.Exclude)
+			return groups.scope(p.Assignment)
 		}},
 	}
 }
@@ -47,7 +47,11 @@ func newPolicyListCmd(s *session) *cobra.Command {
 		Short: "List the policies",
 		Args:  exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return list(s, cmd, "/policies", nil, limit, policyColumns())
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			return list(s, cmd, "/policies", nil, limit, policyColumns(groups))
 		},
 	}
 	addLimitFlag(cmd, &limit)
@@ -60,7 +64,11 @@ func newPolicyShowCmd(s *session) *cobra.Command {
 		Short: "Show a policy with its settings",
 		Args:  exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(s, cmd, "/policies/"+url.PathEscape(args[0]), append(policyColumns(),
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
+			return show(s, cmd, "/policies/"+url.PathEscape(args[0]), append(policyColumns(groups),
 				column[fleet.Policy]{"fail_mode", func(p fleet.Policy) string { return string(p.Settings.FailMode) }},
 				column[fleet.Policy]{"description", func(p fleet.Policy) string { return p.Description }},
 				column[fleet.Policy]{"version", func(p fleet.Policy) string { return strconv.FormatUint(p.Version, 10) }},

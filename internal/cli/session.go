@@ -23,6 +23,8 @@ const defaultServer = "https://127.0.0.1:8443"
 type session struct {
 	Env
 	server, token, ca, format string
+	// api is the client, once it is made.
+	api *client.Client
 }
 
 // login is what 'interdict login' remembers.
@@ -41,6 +43,9 @@ func (l login) config(roots *x509.CertPool) client.Config {
 // client returns a client of the admin API for the flags, the environment and
 // the remembered login, in this order.
 func (s *session) client() (*client.Client, error) {
+	if s.api != nil {
+		return s.api, nil
+	}
 	if err := checkFormat(s.format); err != nil {
 		return nil, err
 	}
@@ -52,7 +57,8 @@ func (s *session) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(l.config(roots))
+	s.api, err = client.New(l.config(roots))
+	return s.api, err
 }
 
 // chooseLogin decides which server and token are meant.

@@ -108,7 +108,7 @@ func (s *session) printToken(raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stderr, "token %s, for %d machines until %s\n", printable(t.Name), t.Uses, formatTime(t.ExpiresAt))
+	fmt.Fprintf(s.Stderr, "token %s, for %s until %s\n", printable(t.Name), count(t.Uses, "machine", "machines"), formatTime(t.ExpiresAt))
 	_, err = fmt.Fprintln(s.Stdout, t.Token)
 	return err
 }
@@ -120,6 +120,10 @@ func newTokenListCmd(s *session) *cobra.Command {
 		Short: "List the enrolment tokens, without their secrets",
 		Args:  exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			groups, err := s.names(cmd, "/groups")
+			if err != nil {
+				return err
+			}
 			return list(s, cmd, "/tokens", nil, limit, []column[tokenView]{
 				{"id", func(t tokenView) string { return t.ID }},
 				{"name", func(t tokenView) string { return t.Name }},
@@ -127,7 +131,7 @@ func newTokenListCmd(s *session) *cobra.Command {
 				{"used", func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
 				{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
 				{"labels", func(t tokenView) string { return formatLabels(t.Labels) }},
-				{"groups", func(t tokenView) string { return strings.Join(t.Groups, ", ") }},
+				{"groups", func(t tokenView) string { return groups.list(t.Groups) }},
 			})
 		},
 	}

@@ -25,6 +25,11 @@ func (s *Service) Apps(ctx context.Context, q AppQuery) (Page[AppView], error) {
 		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")
 		return Page[AppView]{}, faults.Err("the query is not valid")
 	}
+	if q.Category = foldCategory(q.Category); q.Category != "" {
+		if err := s.checkCategory(q.Category); err != nil {
+			return Page[AppView]{}, err
+		}
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var found []AppView
@@ -59,14 +64,22 @@ func (s *Service) App(ctx context.Context, ref string) (AppView, error) {
 	if err := s.fresh(ctx); err != nil {
 		return AppView{}, err
 	}
-	a, ok := s.findApp(ref)
-	if !ok {
-		e := fault.New(fault.NotFound, "there is no app %q", ref)
-		return AppView{}, e.WithHint("%s", s.nearApps(ref))
+	a, err := s.knownApp(ref)
+	if err != nil {
+		return AppView{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.appView(&a), nil
+}
+
+// knownApp is findApp with a fault that names apps which may have been meant.
+func (s *Service) knownApp(ref string) (cloudapp.App, error) {
+	a, ok := s.findApp(ref)
+	if !ok {
+		return a, fault.New(fault.NotFound, "there is no app %q", ref).WithHint("%s", s.nearApps(ref))
+	}
+	return a, nil
 }
 
 // findApp returns the app with an id, or with a name regardless of case.

@@ -92,7 +92,11 @@ func (s *Service) AuditLog(ctx context.Context, q AuditQuery) (Page[AuditEntry],
 		return Page[AuditEntry]{}, err
 	}
 	return pageOf(ctx, s, q.PageQuery, func(tx *store.Tx, size int) ([]AuditEntry, error) {
-		return tx.AuditLog(store.AuditQuery{Actor: q.Actor, Action: q.Action, Target: q.Target, Before: q.Cursor, Limit: size})
+		by, err := s.auditActor(tx, q.Actor)
+		if err != nil {
+			return nil, err
+		}
+		return tx.AuditLog(store.AuditQuery{Actor: by, Action: q.Action, Target: s.auditTarget(q.Target), Before: q.Cursor, Limit: size})
 	}, func(e *AuditEntry) string { return e.ID })
 }
 

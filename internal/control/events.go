@@ -90,10 +90,13 @@ func (s *Service) Alerts(ctx context.Context, q AlertQuery) (Page[alert.Alert], 
 	}
 	device := s.eventDevice(q.Device)
 	page, err := pageOf(ctx, s, q.PageQuery, func(tx *store.Tx, size int) ([]alert.Alert, error) {
-		return tx.Alerts(store.AlertQuery{Device: device, App: q.App, Before: q.Cursor, Limit: size})
+		return tx.Alerts(store.AlertQuery{Device: device, App: s.eventApp(q.App), Before: q.Cursor, Limit: size})
 	}, func(a *alert.Alert) string { return a.ID })
 	for i := range page.Items {
 		s.nameDevice(&page.Items[i])
+	}
+	if err == nil && len(page.Items) == 0 {
+		err = s.checkFilters(q.Device, q.App)
 	}
 	return page, err
 }
@@ -116,19 +119,7 @@ func (s *Service) Alert(ctx context.Context, id string) (alert.Alert, error) {
 }
 
 func (s *Service) nameDevice(a *alert.Alert) {
-	d, _ := s.device(fleet.DeviceID(a.DeviceID))
-	a.DeviceName = d.Name
-}
-
-// eventDevice returns the id of the device that is meant. One that is not
-// known may have been deleted, so it is taken for an id.
-func (s *Service) eventDevice(ref string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if id, err := s.findDevice(ref); err == nil {
-		return string(id)
-	}
-	return ref
+	a.DeviceName = s.deviceName(a.DeviceID)
 }
 
 // The cursors that After knows beside those of pages.
@@ -138,14 +129,14 @@ const (
 )
 
 // Events returns events, see EventQuery.
-func (s *Service) Events(ctx context.Context, q EventQuery) (Page[event.Event], error) {
+func (s *Service) Events(ctx context.Context, q EventQuery) (Page[EventView], error) {
 	query, err := s.eventQuery(&q)
 	if err != nil {
-		return Page[event.Event]{}, err
+		return Page[EventView]{}, err
 	}
 	size := query.Limit
 	query.Limit++
-	page := Page[event.Event]{Items: []event.Event{}}
+	page := Page[EventView]{Items: []EventView{}}
 	var found []store.ArrivedEvent
 	err = s.store.View(ctx, func(tx *store.Tx) (err error) {
 		if q.After == afterNow {
@@ -155,12 +146,16 @@ func (s *Service) Events(ctx context.Context, q EventQuery) (Page[event.Event], 
 		found, err = tx.Events(query)
 		return err
 	})
+	if err == nil && len(found) == 0 {
+		err = s.checkFilters(q.Device, q.App)
+	}
 	if err != nil {
-		return Page[event.Event]{}, err
+		return Page[EventView]{}, err
 	}
 	last := query.After
 	for _, e := range found[:min(size, len(found))] {
-		page.Items, last = append(page.Items, e.Event), e.Arrival
+		page.Items = append(page.Items, EventView{e.Event, s.deviceName(e.Event.Device)})
+		last = e.Arrival
 	}
 	if query.Ascending || len(found) > size {
 		page.Next = strconv.FormatInt(last, 10)
@@ -174,7 +169,7 @@ func (s *Service) eventQuery(q *EventQuery) (store.EventQuery, error) {
 		return store.EventQuery{}, err
 	}
 	query := store.EventQuery{
-		Device: s.eventDevice(q.Device), App: q.App, Host: q.Host, EventID: q.EventID, Action: string(q.Action), User: q.User,
+		Device: s.eventDevice(q.Device), App: s.eventApp(q.App), Host: q.Host, EventID: q.EventID, Action: string(q.Action), User: q.User,
 		Since: q.Since, Until: q.Until, Limit: size, Ascending: q.After != "",
 	}
 	var faults fault.Fields

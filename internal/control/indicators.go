@@ -19,6 +19,13 @@ func (s *Service) Indicators(ctx context.Context, q IndicatorQuery) (Page[indica
 	if err := s.fresh(ctx); err != nil {
 		return Page[indicator.Indicator]{}, err
 	}
+	if q.App != "" {
+		app, err := s.knownApp(q.App)
+		if err != nil {
+			return Page[indicator.Indicator]{}, err
+		}
+		q.App = app.ID
+	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var found []indicator.Indicator
@@ -38,7 +45,7 @@ func (s *Service) Indicators(ctx context.Context, q IndicatorQuery) (Page[indica
 
 func (q *IndicatorQuery) matches(i *indicator.Indicator) bool {
 	return (q.Type == "" || q.Type == i.Type) && (q.Source == "" || q.Source == i.Source) &&
-		(q.AppID == "" || q.AppID == i.AppID) && (q.Search == "" || contains(q.Search, i.Value, i.Description))
+		(q.App == "" || q.App == i.AppID) && (q.Search == "" || contains(q.Search, i.Value, i.Description))
 }
 
 // tagged returns the indicators that follow from tags, as long as the feature

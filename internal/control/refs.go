@@ -23,6 +23,9 @@ const (
 	maxLabels      = 64
 	maxLabelKey    = 63
 	maxLabelValue  = 255
+	// maxNear bounds how many names are suggested in place of one that is not
+	// known.
+	maxNear = 3
 )
 
 // device returns the configuration of a device.
@@ -55,16 +58,24 @@ func find[K ~string, T any](all map[K]T, ref, what string, name func(*T) string)
 		return K(ref), nil
 	}
 	var found []K
+	var near []string
 	for id, v := range all {
-		if name(&v) == ref {
+		switch have := name(&v); {
+		case have == ref:
 			found = append(found, id)
+		case len(near) < maxNear && contains(ref, have):
+			near = append(near, have)
 		}
 	}
 	switch len(found) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", fault.New(fault.NotFound, "there is no %s %q", what, ref)
+		e := fault.New(fault.NotFound, "there is no %s %q", what, ref)
+		if len(near) > 0 {
+			return "", e.WithHint("did you mean %s?", orList(near))
+		}
+		return "", e
 	default:
 		return "", fault.New(fault.Conflict, "%d %ss are called %q", len(found), what, ref).WithHint("use the id")
 	}

@@ -35,6 +35,9 @@ func newSecret() string { return rand.Text() + rand.Text() }
 // NewAPISecret makes the secret of an API token, for EnsureAPIToken.
 func NewAPISecret() string { return apiPrefix + newSecret() }
 
+// actionAPIToken is what the audit log calls the making of an API token.
+const actionAPIToken = "api_token.create"
+
 // EnsureAPIToken makes an API token with this secret, unless there is one
 // with it.
 func (s *Service) EnsureAPIToken(ctx context.Context, name, secret string, role Role) error {
@@ -53,7 +56,7 @@ func (s *Service) EnsureAPIToken(ctx context.Context, name, secret string, role 
 	return s.store.Write(ctx, func(tx *store.Tx) error {
 		created, err := tx.EnsureAPIToken(t, hash(secret))
 		if created {
-			tx.Audit(s.entry(system("start"), "api_token.create", t.ID, nil, t))
+			tx.Audit(s.entry(system("start"), actionAPIToken, t.ID, nil, t))
 		}
 		return err
 	})

@@ -173,7 +173,7 @@ func TestIndicatorsCanBeListedAndDeleted(t *testing.T) {
 	if err != nil || len(all.Items) != 1 || all.Items[0].ID != i.ID {
 		t.Errorf("found %+v (%v), want the custom one", all.Items, err)
 	}
-	all, err = s.Indicators(t.Context(), control.IndicatorQuery{Source: indicator.SourceCatalog, AppID: "itunes"})
+	all, err = s.Indicators(t.Context(), control.IndicatorQuery{Source: indicator.SourceCatalog, App: "itunes"})
 	if err != nil || len(all.Items) == 0 || all.Items[0].Action != indicator.ActionWarn {
 		t.Errorf("found %+v (%v), want the warnings for iTunes", all.Items, err)
 	}

@@ -49,7 +49,8 @@ type AppQuery struct {
 	// Search is looked for in id, name, vendor and domains.
 	Search string
 	// Tag limits to apps with this tag; TagNone to those without one.
-	Tag      cloudapp.Tag
+	Tag cloudapp.Tag
+	// Category is one of the catalog's, spaces for dashes.
 	Category string
 	PageQuery
 }
@@ -74,7 +75,8 @@ type TagRequest struct {
 type IndicatorQuery struct {
 	Type   indicator.Type
 	Source indicator.Source
-	AppID  string
+	// App is the id or name of an app.
+	App string
 	// Search is looked for in value and description.
 	Search string
 	PageQuery
@@ -227,7 +229,8 @@ type FeatureUpdate struct {
 
 // AuditQuery asks for the audit log, newest first.
 type AuditQuery struct {
-	// Actor is the id of one. Each limits to entries that have exactly it.
+	// Each limits to entries that have exactly it. Actor and Target are ids, or
+	// names of what still exists.
 	Actor, Action, Target string
 	PageQuery
 }
@@ -246,9 +249,17 @@ type Attempt struct {
 type AlertQuery struct {
 	// Device is the id or name of a device.
 	Device string
-	// App is the id of an app.
+	// App is the id or name of an app.
 	App string
 	PageQuery
+}
+
+// EventView is an event with what its device is called.
+type EventView struct {
+	event.Event
+
+	// DeviceName is empty when the device was deleted.
+	DeviceName string `json:"device_name,omitempty"`
 }
 
 // EventQuery asks for events. Without After they come newest first, by the
@@ -256,7 +267,7 @@ type AlertQuery struct {
 type EventQuery struct {
 	// Device is the id or name of a device.
 	Device string
-	// App is the id of an app, Host a destination with what is below it.
+	// App is the id or name of an app, Host a destination with what is below it.
 	App, Host string
 	EventID   event.ID
 	Action    event.Action

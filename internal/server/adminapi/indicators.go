@@ -14,7 +14,7 @@ type indicatorsInput struct {
 
 	Type   indicator.Type   `query:"type" enum:"domain,url,ip,cidr,certificate,file_sha256" doc:"Only indicators of this type"`
 	Source indicator.Source `query:"source" enum:"catalog,custom,feed" doc:"Only indicators from this source"`
-	App    string           `query:"app" maxLength:"128" doc:"Only indicators of the app with this id"`
+	App    string           `query:"app" maxLength:"128" doc:"Only indicators of the app with this id or name"`
 	Search string           `query:"search" maxLength:"256" doc:"Only indicators with this text in value or description"`
 }
 
@@ -64,7 +64,7 @@ func (a *API) addIndicators() {
 	add(a, route{http.MethodGet, "/indicators", "list-indicators", "List the indicators, of apps and custom", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *indicatorsInput) (*pageOutput[indicator.Indicator], error) {
 			return pageOf(a.control.Indicators(ctx, control.IndicatorQuery{
-				Type: in.Type, Source: in.Source, AppID: in.App, Search: in.Search, PageQuery: in.query(),
+				Type: in.Type, Source: in.Source, App: in.App, Search: in.Search, PageQuery: in.query(),
 			}))
 		})
 	add(a, route{http.MethodPost, "/indicators", "create-indicator", "Create a custom indicator", tag, control.RoleOperator, http.StatusCreated},

@@ -15,14 +15,14 @@ type alertsInput struct {
 	PageInput
 
 	Device string `query:"device" maxLength:"256" doc:"Only alerts of the device with this id or name"`
-	App    string `query:"app" maxLength:"128" doc:"Only alerts about the app with this id"`
+	App    string `query:"app" maxLength:"128" doc:"Only alerts about the app with this id or name"`
 }
 
 type eventsInput struct {
 	PageInput
 
 	Device  string       `query:"device" maxLength:"256" doc:"Only events of the device with this id or name"`
-	App     string       `query:"app" maxLength:"128" doc:"Only events about the app with this id"`
+	App     string       `query:"app" maxLength:"128" doc:"Only events about the app with this id or name"`
 	Host    string       `query:"host" maxLength:"255" doc:"Only events about this destination, or a name below it"`
 	EventID event.ID     `query:"event_id" minimum:"1" maximum:"99999" doc:"Only events of this number"`
 	Action  event.Action `query:"action" maxLength:"64" doc:"Only events with this action"`
@@ -39,7 +39,7 @@ type rolloutInput struct {
 func (a *API) addObservations() {
 	const tag = "observations"
 	add(a, route{http.MethodGet, "/events", "list-events", "List what devices reported, newest first", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *eventsInput) (*pageOutput[event.Event], error) {
+		func(ctx context.Context, _ control.Actor, in *eventsInput) (*pageOutput[control.EventView], error) {
 			return pageOf(a.control.Events(ctx, control.EventQuery{
 				Device: in.Device, App: in.App, Host: in.Host, EventID: in.EventID, Action: in.Action, User: in.User,
 				Since: in.Since, Until: in.Until, After: in.After, PageQuery: in.query(),

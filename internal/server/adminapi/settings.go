@@ -22,9 +22,9 @@ type FeatureChanged struct {
 type auditInput struct {
 	PageInput
 
-	Actor  string `query:"actor" maxLength:"256" doc:"Only what the actor with this id did or tried"`
+	Actor  string `query:"actor" maxLength:"256" doc:"Only what the actor with this id or name did or tried"`
 	Action string `query:"action" maxLength:"256" doc:"Only this action, such as app.tag"`
-	Target string `query:"target" maxLength:"512" doc:"Only what was done to the thing with this id"`
+	Target string `query:"target" maxLength:"512" doc:"Only what was done to the thing with this id or name"`
 }
 
 func (a *API) addSettings() {
