@@ -407,39 +407,6 @@ func TestExplainSaysWhatDecidesAndWhy(t *testing.T) {
 	}
 }
 
-func TestFollowersSeeEventsAsTheyHappen(t *testing.T) {
-	s := newSite(t)
-	r := s.run()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	seen := make(chan event.Event, 4)
-	go func() {
-		defer close(seen)
-		for e, err := range r.Follow(ctx, 5) {
-			if err != nil {
-				return
-			}
-			seen <- e
-		}
-	}()
-	s.publish(bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
-	if _, err := r.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case e := <-seen:
-		if e.EventID != event.IDConfigChanged {
-			t.Errorf("got %+v, want 5007", e)
-		}
-	case <-time.After(patience):
-		t.Error("nothing was seen")
-	}
-	cancel()
-	for range seen {
-		t.Error("more than one event")
-	}
-}
-
 func TestTheServerIsToldOfARescue(t *testing.T) {
 	s := newSite(t)
 	s.publish(bundleOf(t, 2, fleet.ModeBlock, fleet.FailOpen))

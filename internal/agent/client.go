@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strconv"
 
 	"interdict/internal/agent/state"
-	"interdict/internal/event"
 	"interdict/internal/fault"
 )
 
@@ -72,33 +69,6 @@ func (c *Client) Unenroll(ctx context.Context) error {
 // UnenrollLocally is Unenroll without telling the server.
 func (c *Client) UnenrollLocally(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, pathUnenroll, url.Values{"local": {"1"}}, nil)
-}
-
-// Follow yields the last events of the log, at most last, and then those
-// that follow, until ctx or the agent ends.
-func (c *Client) Follow(ctx context.Context, last int) iter.Seq2[event.Event, error] {
-	return func(yield func(event.Event, error) bool) {
-		resp, err := c.open(ctx, http.MethodGet, pathEvents, url.Values{"last": {strconv.Itoa(last)}})
-		if err != nil {
-			yield(event.Event{}, err)
-			return
-		}
-		defer func() { _ = resp.Body.Close() }()
-		decoder := json.NewDecoder(resp.Body)
-		for {
-			var e event.Event
-			err := decoder.Decode(&e)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err != nil:
-				yield(event.Event{}, fault.New(fault.Unreachable, "the agent ended the stream of events").Because(err))
-				return
-			case !yield(e, nil):
-				return
-			}
-		}
-	}
 }
 
 func (c *Client) open(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {

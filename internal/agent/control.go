@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"strconv"
 	"time"
 
 	"interdict/internal/agent/health"
@@ -18,7 +17,6 @@ import (
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
 	"interdict/internal/agent/verdict"
-	"interdict/internal/event"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
@@ -28,7 +26,6 @@ import (
 const (
 	pathStatus   = "/v1/status"
 	pathSync     = "/v1/sync"
-	pathEvents   = "/v1/events"
 	pathExplain  = "/v1/explain"
 	pathRescue   = "/v1/rescue"
 	pathUnenroll = "/v1/unenroll"
@@ -105,13 +102,12 @@ func (c *control) serve(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathStatus, c.status)
 	mux.HandleFunc("POST "+pathSync, c.sync)
-	mux.HandleFunc("GET "+pathEvents, c.events)
 	mux.HandleFunc("GET "+pathExplain, c.explain)
 	mux.HandleFunc("POST "+pathRescue, c.rescue)
 	mux.HandleFunc("POST "+pathUnenroll, c.unenroll)
 	srv := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second,
-		// Requests end with the agent: a follower would stay for ever.
+		// Requests end with the agent.
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	ended := make(chan struct{})
@@ -178,35 +174,6 @@ func (c *control) sync(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.status(w, r)
-}
-
-// events streams what is recorded, after the last events of the log.
-func (c *control) events(w http.ResponseWriter, r *http.Request) {
-	last, err := strconv.Atoi(r.URL.Query().Get("last"))
-	if err != nil || last < 0 {
-		last = 0
-	}
-	tail, following, err := c.a.journal.Follow(r.Context(), last)
-	if err != nil {
-		reply(w, nil, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	out, flush := json.NewEncoder(w), http.NewResponseController(w)
-	write := func(e event.Event) bool { return out.Encode(e) == nil && flush.Flush() == nil }
-	for _, e := range tail {
-		if !write(e) {
-			return
-		}
-	}
-	if flush.Flush() != nil {
-		return
-	}
-	for e := range following {
-		if !write(e) {
-			return
-		}
-	}
 }
 
 func (c *control) explain(w http.ResponseWriter, r *http.Request) {

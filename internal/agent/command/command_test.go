@@ -64,7 +64,7 @@ func TestExitCodes(t *testing.T) {
 		{"a machine that is not enrolled", []string{"status", "--state-dir", empty}, ExitFailed, "hint: enrol it with"},
 		{"an agent that does not run", []string{"status", "--state-dir", enrolled}, ExitUnreachable, "hint: start it"},
 		{"sync without an agent", []string{"sync", "--state-dir", enrolled}, ExitUnreachable, "does not answer"},
-		{"following without an agent", []string{"events", "--follow", "--state-dir", enrolled}, ExitUnreachable, "does not answer"},
+		{"following the log of nothing", []string{"events", "--follow", "--state-dir", empty}, ExitFailed, "not enrolled"},
 		{"a state directory that is a file", []string{"status", "--state-dir", filepath.Join(enrolled, "identity.json")}, ExitFailed, "not a directory"},
 		{"a state directory that is not there", []string{"status", "--state-dir", filepath.Join(empty, "typo")}, ExitFailed, "not enrolled"},
 		{"enrolling twice", []string{"enroll", token, "--state-dir", enrolled}, ExitFailed, "enrolled already"},
@@ -133,6 +133,9 @@ func TestTheEventLogIsReadWithoutAnAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, "events", "--state-dir", root)
+	if at, _, _ := strings.Cut(got.stdout, " "); !strings.HasSuffix(at, "Z") {
+		t.Errorf("the time is %q, want it in UTC", at)
+	}
 	if want := "1126 blocked: Tunes (t.example) by /usr/bin/curl, seen in tls_sni, user ann\n"; got.code != 0 || !strings.HasSuffix(got.stdout, want) {
 		t.Errorf("got code %d and %q, want %q", got.code, got.stdout, want)
 	}

@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"strconv"
 	"time"
 
@@ -24,33 +25,30 @@ func (c *commander) events() *cobra.Command {
 		Use: "events", Short: "Print the local event log", Args: cobra.NoArgs,
 		Long: `Print the local event log, oldest first.
 
-An event that repeats is written again under the same id with a higher count.
-Reading the log needs no running agent; following it does.`,
+An event that repeats is written again under the same id with a higher count;
+the newest is shown, with --follow each. Times are UTC. The log is read from
+the state directory: no running agent is needed, and --follow goes on when the
+agent is started again.`,
+		Example: `  interdict-agent events
+  interdict-agent events --follow
+  interdict-agent events --output json | jq -r .destination.host`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if follow {
-				return c.follow(cmd)
+			dir := c.dir().Path(state.DirEvents)
+			if !follow {
+				return c.printEvents(journal.Newest(dir))
 			}
-			for e, err := range journal.Read(c.dir().Path(state.DirEvents)) {
-				if err != nil {
-					return err
-				}
-				if err := c.printEvent(e); err != nil {
-					return err
-				}
+			if err := c.dir().Enrolled(); err != nil {
+				return err
 			}
-			return nil
+			return c.printEvents(journal.Follow(cmd.Context(), dir, followLast))
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print the last events and go on with those that come")
 	return cmd
 }
 
-func (c *commander) follow(cmd *cobra.Command) error {
-	client, err := c.client()
-	if err != nil {
-		return err
-	}
-	for e, err := range client.Follow(cmd.Context(), followLast) {
+func (c *commander) printEvents(events iter.Seq2[event.Event, error]) error {
+	for e, err := range events {
 		if err != nil {
 			return err
 		}
@@ -66,7 +64,7 @@ func (c *commander) printEvent(e event.Event) error {
 	if c.opts.output == outputJSON {
 		return json.NewEncoder(c.env.Stdout).Encode(e)
 	}
-	line := e.LastSeen.Local().Format(time.DateTime) + "  " + journal.Sentence(e)
+	line := e.LastSeen.UTC().Format(time.RFC3339) + "  " + journal.Sentence(e)
 	if e.Evidence != event.EvidenceNone {
 		line += fmt.Sprintf(", seen in %s", e.Evidence)
 	}

@@ -29,8 +29,6 @@ const (
 	// droppedShown is how long dropped events stay a health item. The count
 	// stays for good.
 	droppedShown = 24 * time.Hour
-	// followBuffer is how many events a follower may be behind.
-	followBuffer = 256
 )
 
 // Config is what a Journal needs.
@@ -82,8 +80,7 @@ type Journal struct {
 	log     *log
 	// unsynced is when the first event since the last sync was written;
 	// zero if there is none.
-	unsynced  time.Time
-	followers map[chan event.Event]struct{}
+	unsynced time.Time
 }
 
 // Open opens the journal. Run must be called for windows to close.
@@ -99,7 +96,7 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{
 		cfg: cfg, spool: spool, log: l, wake: make(chan struct{}, 1),
-		windows: newWindows(cfg.Window, maxWindows), followers: make(map[chan event.Event]struct{}),
+		windows: newWindows(cfg.Window, maxWindows),
 	}
 	j.reportDropped()
 	return j, nil
@@ -191,16 +188,6 @@ func (j *Journal) writeOne(e event.Event) error {
 	if j.cfg.System != nil {
 		j.cfg.System(e)
 	}
-	for f := range j.followers {
-		select {
-		case f <- e:
-		default:
-			// A follower that does not keep up is told by the end of its
-			// stream rather than by a gap in it.
-			delete(j.followers, f)
-			close(f)
-		}
-	}
 	return err
 }
 
@@ -223,36 +210,6 @@ func (j *Journal) reportDropped() {
 	}
 	j.cfg.Health.Raise(health.EventsDropped, "%d audited and %d other events were dropped, last on %s, because the spool was full; they are in the local log only",
 		d.Audited, d.Other, d.Last.Format(time.RFC3339))
-}
-
-// Follow returns the last events of the log, at most last, and a channel of
-// those that come after them, without a gap. The channel is closed when ctx
-// ends, and when its reader is too slow.
-func (j *Journal) Follow(ctx context.Context, last int) ([]event.Event, <-chan event.Event, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var tail []event.Event
-	if last > 0 {
-		for e, err := range Read(j.cfg.LogDir) {
-			if err != nil {
-				return nil, nil, err
-			}
-			if tail = append(tail, e); len(tail) > last {
-				tail = tail[1:]
-			}
-		}
-	}
-	c := make(chan event.Event, followBuffer)
-	j.followers[c] = struct{}{}
-	context.AfterFunc(ctx, func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		if _, ok := j.followers[c]; ok {
-			delete(j.followers, c)
-			close(c)
-		}
-	})
-	return tail, c, nil
 }
 
 // Run closes windows when their time is up and makes durable what was

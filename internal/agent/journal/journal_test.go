@@ -223,51 +223,6 @@ func TestATornLastLineOfTheLogIsCutOff(t *testing.T) {
 	}
 }
 
-func TestFollowShowsTheLastEventsAndThoseAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		j, _, _ := openJournal(t, nil)
-		for _, host := range []string{"a.example", "b.example", "c.example"} {
-			j.Record(t.Context(), blocked(host))
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		tail, following, err := j.Follow(ctx, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		j.Record(t.Context(), blocked("d.example"))
-		var hosts []string
-		for _, e := range tail {
-			hosts = append(hosts, e.Destination.Host)
-		}
-		hosts = append(hosts, (<-following).Destination.Host)
-		if diff := cmp.Diff([]string{"b.example", "c.example", "d.example"}, hosts); diff != "" {
-			t.Errorf("events (-want +got):\n%s", diff)
-		}
-		cancel()
-		if _, ok := <-following; ok {
-			t.Error("an event came after the end")
-		}
-	})
-}
-
-func TestAFollowerThatDoesNotReadHoldsNobodyUp(t *testing.T) {
-	j, _, _ := openJournal(t, nil)
-	_, following, err := j.Follow(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := range followBuffer + 2 {
-		j.Record(t.Context(), blocked(fmt.Sprintf("%d.example", n)))
-	}
-	count := 0
-	for range following {
-		count++
-	}
-	if count != followBuffer {
-		t.Errorf("%d events before the end, want %d", count, followBuffer)
-	}
-}
-
 func TestAnUnwritableLogIsAHealthItemUntilItIsNot(t *testing.T) {
 	j, set, dir := openJournal(t, func(c *Config) { c.LogSize = 1 })
 	j.Record(t.Context(), blocked("a.example"))

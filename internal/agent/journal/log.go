@@ -1,19 +1,14 @@
 package journal
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
-
-	"interdict/internal/event"
 )
 
 // maxLine bounds one line of the log and of the spool in bytes.
@@ -132,48 +127,4 @@ func (l *log) close() error {
 	f := l.file
 	l.file = nil
 	return f.Close()
-}
-
-// Read yields the events of the log in dir, oldest first, each revision by
-// itself. Lines that cannot be read are skipped; it needs no running agent.
-func Read(dir string) iter.Seq2[event.Event, error] {
-	return func(yield func(event.Event, error) bool) {
-		last := 0
-		for fileExists(logName(dir, last+1)) {
-			last++
-		}
-		for n := last; n >= 0; n-- {
-			if !readLog(logName(dir, n), yield) {
-				return
-			}
-		}
-	}
-}
-
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-func readLog(path string, yield func(event.Event, error) bool) bool {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
-	if err != nil {
-		return yield(event.Event{}, fmt.Errorf("reading the event log: %w", err))
-	}
-	defer func() { _ = f.Close() }()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
-	for lines.Scan() {
-		var e event.Event
-		if json.Unmarshal(lines.Bytes(), &e) == nil && !yield(e, nil) {
-			return false
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return yield(event.Event{}, fmt.Errorf("reading %s: %w", path, err))
-	}
-	return true
 }
