@@ -136,6 +136,17 @@ func appDomains(a appView) string {
 	return strings.Join(names, ", ")
 }
 
+// eachOnce leaves out what differs from an earlier one in case only.
+func eachOnce(words []string) []string {
+	var out []string
+	for _, w := range words {
+		if !slices.ContainsFunc(out, func(o string) bool { return strings.EqualFold(o, w) }) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
 func newAppTagCmd(s *session) *cobra.Command {
 	var scope indicator.Scope
 	var wait waitFlags
@@ -169,7 +180,7 @@ change, and names those that are offline and will do so when they return.`,
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "tagged %s as %s", strings.Join(apps, ", "), tag)
+			return s.changed(cmd.Context(), c, wait, raw, "tagged %s as %s", strings.Join(eachOnce(apps), ", "), tag)
 		},
 	}
 	addScopeFlags(cmd, &scope)

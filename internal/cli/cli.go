@@ -51,17 +51,39 @@ type Env struct {
 // Run runs one command and returns its exit code. It ends early when ctx
 // does. More are commands beside those of this package.
 func Run(ctx context.Context, env Env, args []string, more ...*cobra.Command) int {
-	root := newRootCmd(&session{Env: env})
+	s := &session{Env: env}
+	root := newRootCmd(s)
 	root.AddCommand(more...)
 	root.SetArgs(args)
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = s.misused
+	}
 	if err != nil {
-		tell(env.Stderr, err)
+		tell(env.Stderr, advise(cmd, err))
 	}
 	return exitCode(err)
+}
+
+// advise adds what to do next to faults of the server, which does not know by
+// which command it was asked.
+func advise(cmd *cobra.Command, err error) error {
+	f, ok := errors.AsType[*fault.Error](err)
+	if !ok || f.Hint != "" {
+		return err
+	}
+	told := *f
+	switch f.Code {
+	case fault.Invalid:
+		return told.WithHint("see '%s --help'", cmd.CommandPath())
+	case fault.Unauthorized:
+		return told.WithHint("check --token and INTERDICT_TOKEN, or type 'interdict login' again; the server wrote a token to DIR/admin-token")
+	default:
+		return err
+	}
 }
 
 // exitCode is the one table from faults to exit codes.
@@ -120,7 +142,18 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          chooseSubcommand,
 	}
+	root.SuggestionsMinimumDistance = suggestionDistance
 	root.SetFlagErrorFunc(flagFault)
+	root.SetHelpCommand(newHelpCmd())
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		// Cobra asks for help without looking at the arguments before.
+		if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
+			s.misused = chooseSubcommand(cmd, rest)
+			return
+		}
+		help(cmd, args)
+	})
 	root.Version = version.String()
 	root.SetVersionTemplate(versionLine() + "\n")
 	f := root.PersistentFlags()
@@ -166,6 +199,9 @@ func chooseSubcommand(cmd *cobra.Command, args []string) error {
 				names = append(names, c.Name())
 			}
 		}
+		if len(names) == 1 {
+			return usageFault(cmd, "%s what? there is '%s %s'", cmd.CommandPath(), cmd.CommandPath(), names[0])
+		}
 		return usageFault(cmd, "%s what? one of %s", cmd.CommandPath(), strings.Join(names, ", "))
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
@@ -175,10 +211,32 @@ func chooseSubcommand(cmd *cobra.Command, args []string) error {
 	return usageFault(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
 }
 
+// suggestionDistance is how many letters a command that is suggested may differ
+// in from what was typed.
+const suggestionDistance = 2
+
+func newHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Print the help of a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			meant, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return usageFault(cmd, "%s", err)
+			}
+			if len(rest) > 0 && meant.HasSubCommands() {
+				return chooseSubcommand(meant, rest)
+			}
+			return meant.Help()
+		},
+	}
+}
+
 // newParentCmd makes a command that only holds others.
 func newParentCmd(use, short, long string, children ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.ArbitraryArgs, RunE: chooseSubcommand}
-	cmd.SuggestionsMinimumDistance = 2
+	cmd.SuggestionsMinimumDistance = suggestionDistance
 	cmd.AddCommand(children...)
 	return cmd
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
@@ -123,6 +124,19 @@ func parseMoment(name, s string, now time.Time, dir direction) (time.Time, error
 
 func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
+}
+
+// checkEdit makes sure that a command which changes what its flags name has
+// been given one.
+func checkEdit(cmd *cobra.Command) error {
+	edits := false
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		edits = edits || f.Changed && f.Name != "wait" && f.Name != "timeout"
+	})
+	if !edits {
+		return usageFault(cmd, "there is nothing to change")
+	}
+	return nil
 }
 
 // removal is what remove deletes: the one thing that ref names below path.

@@ -132,6 +132,9 @@ func newDeviceSetCmd(s *session) *cobra.Command {
 		Example: "  interdict device set alice-pc --label site=berlin --remove-label pilot",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err = checkEdit(cmd); err != nil {
+				return err
+			}
 			if e.set, err = parseLabels("label", labels); err != nil {
 				return err
 			}

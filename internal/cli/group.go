@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -181,7 +182,7 @@ rule; --match "" takes it away.`,
   interdict group set laptops --match kind=laptop --match site=berlin`,
 		Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := e.read(cmd, &flags); err != nil {
+			if err := errors.Join(checkEdit(cmd), e.read(cmd, &flags)); err != nil {
 				return err
 			}
 			c, err := s.client()

@@ -153,6 +153,9 @@ setting to the next policy in line, or to its default.`,
 		Example: "  interdict policy set standard --network-protection block --wait",
 		Args:    exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkEdit(cmd); err != nil {
+				return err
+			}
 			c, err := s.client()
 			if err != nil {
 				return err

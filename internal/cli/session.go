@@ -23,6 +23,8 @@ const defaultServer = "https://127.0.0.1:8443"
 type session struct {
 	Env
 	server, token, ca, format string
+	// misused is what is wrong with a command that help was asked for.
+	misused error
 	// api is the client, once it is made.
 	api *client.Client
 }
@@ -77,7 +79,11 @@ func (s *session) chooseLogin() (login, error) {
 	if l.Server == "" && l.Token != "" {
 		l.Server = defaultServer
 	}
-	if l.Server == "" || l.Token == "" {
+	if l.Server != "" && l.Token == "" {
+		return login{}, fault.New(fault.Invalid, "no token to show to %s", l.Server).
+			WithHint("give --token or set INTERDICT_TOKEN; the server wrote a token to DIR/admin-token")
+	}
+	if l.Server == "" {
 		return login{}, fault.New(fault.Invalid, "no server and token to work with").
 			WithHint("type 'interdict login --data-dir DIR' on the server's machine, or give --server and --token")
 	}

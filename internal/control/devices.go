@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -127,13 +128,16 @@ func (s *Service) putDevice(tx *store.Tx, actor Actor, id fleet.DeviceID, versio
 		return err
 	}
 	after := before
-	after.Version++
 	if u.Name != nil {
 		after.Name = *u.Name
 	}
 	if u.Labels != nil {
 		after.Labels = *u.Labels
 	}
+	if after.Name == before.Name && maps.Equal(after.Labels, before.Labels) {
+		return nil
+	}
+	after.Version++
 	tx.Audit(s.entry(actor, "device.update", string(id), before, after))
 	return tx.Devices().Put(after)
 }

@@ -124,6 +124,11 @@ func (s *Service) putGroup(tx *store.Tx, actor Actor, after fleet.Group, version
 	if err := setMembers(tx, &before, after.Members); err != nil {
 		return err
 	}
+	slices.Sort(before.Members)
+	if before.Name == after.Name && before.Description == after.Description &&
+		maps.Equal(before.Match, after.Match) && slices.Equal(before.Members, after.Members) {
+		return nil
+	}
 	after.Version = before.Version + 1
 	tx.Audit(s.entry(actor, "group.update", before.ID, before, after))
 	return tx.Groups().Put(after)

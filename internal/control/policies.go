@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -121,11 +122,11 @@ func (s *Service) editPolicy(ctx context.Context, actor Actor, action, ref strin
 			return stale
 		}
 		after = before
-		after.Version++
-		after.UpdatedAt = s.now().UTC()
-		if invalid := edit(tx, &after); invalid != nil {
+		if invalid := edit(tx, &after); invalid != nil || reflect.DeepEqual(before, after) {
 			return invalid
 		}
+		after.Version++
+		after.UpdatedAt = s.now().UTC()
 		tx.Audit(s.entry(actor, action, before.ID, before, after))
 		return tx.Policies().Put(after)
 	})

@@ -209,10 +209,9 @@ func toProblem(ctx huma.Context, _ string, v any) (any, error) {
 	d := problem.Document{
 		Title: m.Title, Status: m.Status, Detail: "the request is not valid", Code: problem.Code(m.Status),
 		RequestID: request.ID(ctx.Context()),
-		Hint:      "the form of every request is described in " + DocumentPath,
 	}
 	if len(m.Errors) == 0 {
-		d.Detail = m.Detail
+		d.Detail, d.Hint = m.Detail, "the form of every request is described in "+DocumentPath
 	}
 	for _, e := range m.Errors {
 		d.Errors = append(d.Errors, toField(e))

@@ -109,19 +109,21 @@ func Fail(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error
 	problem.New(err, ID(r.Context())).Write(w)
 }
 
-// Log logs an error that is our mistake; other faults are the caller's to
-// know. It is for APIs that write the problem themselves.
+// Log logs an error that is our mistake, and at a lower level what is away for
+// a while; other faults are the caller's to know. It is for APIs that write the problem themselves.
 func Log(ctx context.Context, logger *slog.Logger, err error) {
 	code := fault.CodeOf(err)
 	if ctx.Err() != nil || code != fault.Internal && code != fault.Unavailable {
 		return
 	}
-	text := err.Error()
-	var f *fault.Error
-	if errors.As(err, &f) && f.Cause != nil {
+	text, level := err.Error(), slog.LevelError
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Cause != nil {
 		text += ": " + f.Cause.Error()
+	} else if code == fault.Unavailable {
+		// Who or what the caller asked for is away; nothing of ours broke.
+		level = slog.LevelInfo
 	}
-	logger.ErrorContext(ctx, "request failed", "request_id", ID(ctx), "error", text)
+	logger.Log(ctx, level, "request failed", "request_id", ID(ctx), "error", text)
 }
 
 // recorder remembers the status of an answer.
