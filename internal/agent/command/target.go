@@ -77,10 +77,14 @@ func (t target) try(ctx context.Context, found lookup) *attempt {
 		err = t.connect(ctx, a)
 	}
 	a.Took = milliseconds(time.Since(began))
-	if err != nil {
+	if err == nil && len(found.addrs) == 0 {
+		err = &net.DNSError{Err: "no such host", Name: t.host, IsNotFound: true}
+	}
+	a.Outcome = outcomeOf(err)
+	a.Connected = a.Outcome == outcomeConnected
+	if !a.Connected {
 		a.Error = err.Error()
 	}
-	a.Connected = err == nil && len(found.addrs) > 0
 	return a
 }
 

@@ -2,10 +2,13 @@ package command
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +36,15 @@ func (c *commander) test() *cobra.Command {
 URL is an http or https URL, a host name or an address. The running agent is
 asked what its rules say; then the connection is really made, up to the first
 bytes that name the host, which leaves the same events as any other program's.
-The exit code is 1 when the two do not agree.`,
+For an address only the rules for addresses can be asked: that a name which is
+refused was looked up for it shows in the trial alone.
+
+The exit code is 0 when both agree, and 1 when they do not, or when the
+connection could not be tried for want of a network or of an answer. A
+destination that turns the connection down itself looks like a refusal.`,
+		Example: `  interdict-agent test https://app.example/path
+  interdict-agent test app.example:8443
+  interdict-agent test --rules-only 203.0.113.7`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := parseTarget(args[0])
 			if err != nil {
@@ -79,13 +90,20 @@ func explain(ctx context.Context, client *agent.Client, t target, addrs []netip.
 
 // disagreement is an error if what was met is not what the rules say.
 func disagreement(r testResult) error {
-	switch {
-	case r.Attempt == nil, r.Verdict.Refused != r.Attempt.Connected:
+	if r.Attempt == nil {
 		return nil
-	case r.Verdict.Refused:
+	}
+	refused := r.Verdict.Refused && r.Verdict.Enforcing
+	switch met := r.Attempt.Outcome; {
+	case met == outcomeUntried:
+		return fault.New(fault.Internal, "the connection could not be tried: %s", r.Attempt.Error).
+			WithHint("ask the rules alone with --rules-only")
+	case refused && met == outcomeConnected:
 		return fault.New(fault.Internal, "the rules refuse it, and yet it connected").WithHint("interdict-agent doctor")
+	case !refused && met == outcomeRefused:
+		return fault.New(fault.Internal, "the rules let it through, and yet it failed").
+			WithHint("interdict-agent events says whether it was refused here; if not, the destination or something on the way did it")
 	default:
-		// It may be down for reasons of its own.
 		return nil
 	}
 }
@@ -104,6 +122,9 @@ func printTest(w io.Writer, r testResult) {
 	}
 	row(w, "By the rules", "%s", verdict)
 	row(w, "Because", "%s", because(v))
+	if v.Host == "" {
+		row(w, "Note", "for an address only the rules for addresses can be asked")
+	}
 	if r.Attempt != nil {
 		row(w, "Tried", "%s", r.Attempt)
 	}
@@ -138,8 +159,47 @@ func name(v agent.Explanation) string {
 	return v.AppID
 }
 
+// outcome is how an attempt ended.
+type outcome string
+
+// The outcomes.
+const (
+	outcomeConnected outcome = "connected"
+	// outcomeRefused: it was turned down, by us or somebody else.
+	outcomeRefused outcome = "refused"
+	// outcomeUntried: it did not come as far as where we could have refused.
+	outcomeUntried outcome = "untried"
+)
+
+// outcomeOf tells by its error how an attempt ended. The agent refuses a name
+// by NXDOMAIN and a connection by a reset.
+func outcomeOf(err error) outcome {
+	var lookup *net.DNSError
+	var alert tls.AlertError
+	var garbage tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return outcomeConnected
+	case errors.As(err, &alert), errors.As(err, &garbage):
+		// The server heard the name and answered.
+		return outcomeConnected
+	case errors.As(err, &lookup):
+		if lookup.IsNotFound {
+			return outcomeRefused
+		}
+		return outcomeUntried
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return outcomeRefused
+	default:
+		return outcomeUntried
+	}
+}
+
 // attempt is what a real connection met.
 type attempt struct {
+	Outcome outcome `json:"outcome"`
+	// Connected is true for outcomeConnected.
 	Connected bool `json:"connected"`
 	// Stage is how far it came: look-up, connection, tls or http.
 	Stage string     `json:"stage"`
@@ -151,10 +211,14 @@ type attempt struct {
 
 // String says it in words.
 func (a *attempt) String() string {
-	if a.Connected {
+	switch a.Outcome {
+	case outcomeConnected:
 		return fmt.Sprintf("connected to %s in %.1f ms", a.IP, a.Took)
+	case outcomeRefused:
+		return fmt.Sprintf("failed at the %s after %.1f ms: %s", a.Stage, a.Took, a.Error)
+	default:
+		return fmt.Sprintf("could not be tried, at the %s after %.1f ms: %s", a.Stage, a.Took, a.Error)
 	}
-	return fmt.Sprintf("failed at the %s after %.1f ms: %s", a.Stage, a.Took, a.Error)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
