@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,6 +179,11 @@ func TestAServerEndsWhenItIsTerminated(t *testing.T) {
 }
 
 func TestWrongUsageOfTheServer(t *testing.T) {
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -187,11 +193,15 @@ func TestWrongUsageOfTheServer(t *testing.T) {
 		{"no data directory", []string{"server"}, 2, "interdict: the server takes --data-dir DIR"},
 		{"an argument", []string{"server", "--data-dir", "x", "y"}, 2, "interdict: the server takes --data-dir DIR"},
 		{"an unknown level", []string{"server", "--data-dir", "x", "--log-level", "loud"}, 2, `interdict: --log-level "loud" is not known`},
-		{"an address that is none", []string{"server", "--data-dir", t.TempDir(), "--listen", "nonsense"}, 1, "interdict: starting the listener: "},
+		{"an address that is none", []string{"server", "--data-dir", t.TempDir(), "--listen", "nonsense"}, 2, `interdict: the address to listen on, "nonsense", is not`},
+		{"a URL that is none", []string{"server", "--data-dir", t.TempDir(), "--url", "foo"}, 2, `interdict: the server's URL "foo" is not`},
+		{"a database that is none", []string{"server", "--data-dir", t.TempDir(), "--database-url", "bogus"}, 2, "interdict: the database's URL does not begin with postgres://"},
+		{"a database that is away", []string{"server", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0", "--database-url", "postgres://x@127.0.0.1:1/x"}, 3, "interdict: starting the store: connecting to PostgreSQL: "},
+		{"the port of another server", []string{"server", "--data-dir", t.TempDir(), "--listen", taken.Addr().String()}, 1, "interdict: starting the listener: 127.0.0.1:"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, errs, code := run(t, t.TempDir(), tc.args...)
-			if code != tc.code || !strings.HasPrefix(errs, tc.want) {
+			if code != tc.code || !strings.HasPrefix(errs, tc.want) || strings.Contains(errs, `\n`) {
 				t.Errorf("got exit code %d: %s; want %d: %s", code, errs, tc.code, tc.want)
 			}
 		})

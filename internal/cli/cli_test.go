@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -181,6 +182,17 @@ func TestReadIndicators(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestADataDirectoryThatCannotBeRead(t *testing.T) {
+	for err, want := range map[error]int{
+		&fs.PathError{Op: "open", Path: "/srv/admin-token", Err: fs.ErrPermission}: ExitNotPermitted,
+		&fs.PathError{Op: "open", Path: "/srv/admin-token", Err: fs.ErrNotExist}:   ExitFailed,
+	} {
+		if got := exitCode(dataDirFault("/srv", err)); got != want {
+			t.Errorf("got exit code %d for %v, want %d", got, err, want)
+		}
 	}
 }
 

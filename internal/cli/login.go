@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,8 +145,17 @@ func (s *session) fileFingerprint() (string, error) {
 func readDataFile(dir, name string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
-		return "", fault.New(fault.NotFound, "reading the server's data directory: %v", err).Because(err).
-			WithHint("the server writes it at its first start; its owner (often root) may read it")
+		return "", dataDirFault(dir, err)
 	}
 	return strings.TrimSpace(string(b)), nil
+}
+
+// dataDirFault says why a server's data directory cannot be read.
+func dataDirFault(dir string, err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fault.New(fault.Forbidden, "this user may not read the server's data directory: %v", err).Because(err).
+			WithHint("ask its owner, often root, for the token; or type: sudo cat %s | interdict login --server URL", filepath.Join(dir, fileAdminToken))
+	}
+	return fault.New(fault.NotFound, "reading the server's data directory: %v", err).Because(err).
+		WithHint("the server writes it at its first start; has it started, and is this its --data-dir?")
 }

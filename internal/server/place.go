@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"interdict/internal/fault"
 )
 
 // place is where a server is.
@@ -44,9 +46,9 @@ func findPlace(ctx context.Context, addr net.Addr, c Config) (place, error) {
 			p.url = "https://" + net.JoinHostPort(reachable(ctx, name, own), port)
 		}
 	}
-	u, err := url.Parse(p.url)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
-		return place{}, fmt.Errorf("the server's URL %q is not of the form https://host:port", p.url)
+	u, err := parseURL(p.url)
+	if err != nil {
+		return place{}, err
 	}
 	p.url = "https://" + u.Host
 	hosts := append([]string{u.Hostname(), "localhost", "127.0.0.1", "::1", name}, c.Hosts...)
@@ -58,6 +60,16 @@ func findPlace(ctx context.Context, addr net.Addr, c Config) (place, error) {
 	slices.Sort(hosts)
 	p.hosts = slices.DeleteFunc(slices.Compact(hosts), func(h string) bool { return h == "" })
 	return p, nil
+}
+
+// parseURL reads the URL that agents reach a server under.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fault.New(fault.Invalid, "the server's URL %q is not of the form https://host:port", text).
+			WithHint("write it like https://interdict.example.com:8443")
+	}
+	return u, nil
 }
 
 // reachable returns the name or address that other machines most likely reach

@@ -114,6 +114,9 @@ func New(c Config) (*Server, error) {
 	if c.Listen == "" {
 		c.Listen = DefaultListen
 	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("finding the data directory: %w", err)
@@ -150,7 +153,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"http", s.serve, s.stopServing},
 	} {
 		if err := part.start(ctx); err != nil {
-			return errors.Join(fmt.Errorf("starting the %s: %w", part.name, err), s.Shutdown(context.WithoutCancel(ctx)))
+			return errors.Join(startFault(part.name, s.config, err), s.Shutdown(context.WithoutCancel(ctx)))
 		}
 		s.started = append(s.started, part)
 	}
@@ -212,7 +215,9 @@ func (s *Server) openStore(ctx context.Context) error {
 		c.Dir = s.config.DataDir
 	}
 	var err error
-	s.store, err = store.Open(ctx, c)
+	if s.store, err = store.Open(ctx, c); err != nil && c.URL != "" {
+		return databaseFault(err)
+	}
 	return err
 }
 
