@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/netguard"
@@ -13,6 +16,8 @@ import (
 	"interdict/internal/agent/netguard/nfqueue"
 	"interdict/internal/agent/netguard/nft"
 	"interdict/internal/agent/process"
+	"interdict/internal/agent/state"
+	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
 
@@ -22,7 +27,7 @@ import (
 func NewPlatform(log *slog.Logger) (Platform, error) {
 	guard, err := nft.New(nft.Config{Logger: log})
 	if err != nil {
-		return Platform{}, fmt.Errorf("opening the kernel's packet filter: %w", err)
+		return Platform{}, needsRoot(err)
 	}
 	p := Platform{
 		Guard:   guard,
@@ -68,6 +73,16 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 	return p, nil
 }
 
+// needsRoot is why the kernel's packet filter cannot be opened. What netlink
+// says of a missing privilege is for the log.
+func needsRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return fault.New(fault.Forbidden, "the kernel's packet filter needs root, or CAP_NET_ADMIN in this network namespace").
+			WithHint("run the command as root").Because(err)
+	}
+	return fmt.Errorf("opening the kernel's packet filter: %w", err)
+}
+
 // ofHost reports whether this is the agent of the host, which also sees what
 // containers send, and not one inside a namespace.
 func ofHost() bool {
@@ -79,16 +94,46 @@ func ofHost() bool {
 	return err == nil && host == own
 }
 
+// EnforcedElsewhere reports whether the kernel's rules here, in the network
+// namespace of the calling thread, are those of a running agent with another
+// state directory.
+func EnforcedElsewhere(dir state.Dir) bool {
+	queues, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_queue")
+	if err != nil || !hasQueue(queues, QueueBase) {
+		return false
+	}
+	unlock, err := lock(dir.Path(state.FileLock))
+	if err != nil {
+		return false
+	}
+	unlock()
+	return true
+}
+
+// hasQueue reports whether somebody listens to a packet queue. Each line of
+// the kernel's list begins with the number of one.
+func hasQueue(list []byte, number int) bool {
+	for line := range strings.Lines(string(list)) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == strconv.Itoa(number) {
+			return true
+		}
+	}
+	return false
+}
+
 // CleanUp removes every trace of Interdict from the kernel, in the network
 // namespace of the calling thread.
 func CleanUp(ctx context.Context, log *slog.Logger) (err error) {
 	guard, err := nft.New(nft.Config{Logger: log})
 	if err != nil {
-		return fmt.Errorf("opening the kernel's packet filter: %w", err)
+		return needsRoot(err)
 	}
 	defer func() { err = errors.Join(err, guard.Close()) }()
 	return guard.CleanUp(ctx)
 }
+
+// errPrivilege is what a probe says for want of a privilege.
+var errPrivilege = errors.New("needs root")
 
 // Probes tries out what an agent needs of Linux. It leaves nothing behind.
 func Probes(context.Context) []Probe {
@@ -103,6 +148,9 @@ func Probes(context.Context) []Probe {
 	}
 
 	guard, err := nft.New(nft.Config{Logger: log})
+	if errors.Is(err, fs.ErrPermission) {
+		err = needsRoot(err)
+	}
 	add("nftables", err, ProbeFailed, "tables can be written")
 	if err == nil {
 		add("packet queues", nil, ProbeFailed, "by "+string(guard.Queueing()))
@@ -119,6 +167,9 @@ func Probes(context.Context) []Probe {
 		return probes
 	}
 	for _, m := range resolver.Status() {
+		if errors.Is(m.Err, fs.ErrPermission) && os.Geteuid() != 0 {
+			m.Err = errPrivilege
+		}
 		add("attribution by "+m.Name, m.Err, ProbeRemark, "works")
 	}
 	_ = resolver.Close()
