@@ -102,9 +102,10 @@ type agent struct {
 	observer *observer
 	enforcer *enforcer
 	uplink   *uplink.Uplink
-	// end ends the agent; erase is set when the identity is to go with it.
-	end   context.CancelCauseFunc
-	erase atomic.Bool
+	// end ends the agent; erase is set when the identity is to go with it,
+	// and keepEvents when the local event log is not to go as well.
+	end               context.CancelCauseFunc
+	erase, keepEvents atomic.Bool
 }
 
 // errUnenrolled ends an agent whose machine is no device any more.
@@ -150,7 +151,10 @@ func Run(ctx context.Context, cfg Config) error {
 	stopWriters()
 	err = errors.Join(err, g.Wait(), a.journal.Close(context.WithoutCancel(ctx)))
 	if a.erase.Load() {
-		err = errors.Join(err, cfg.Dir.Erase())
+		err = errors.Join(err, cfg.Dir.Clear())
+		if !a.keepEvents.Load() {
+			err = errors.Join(err, cfg.Dir.RemoveEvents())
+		}
 	}
 	return err
 }

@@ -60,15 +60,25 @@ func (c *Client) Rescue(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, pathRescue, nil, nil)
 }
 
-// Unenroll has the device deleted on the server and on this machine. The
-// agent ends.
-func (c *Client) Unenroll(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, pathUnenroll, nil, nil)
+// Unenrolment says how far an unenrolment goes.
+type Unenrolment struct {
+	// Local leaves the device on the server's list.
+	Local bool
+	// KeepEvents leaves the local event log.
+	KeepEvents bool
 }
 
-// UnenrollLocally is Unenroll without telling the server.
-func (c *Client) UnenrollLocally(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, pathUnenroll, url.Values{"local": {"1"}}, nil)
+// Unenroll has the device deleted on the server and on this machine. The
+// agent ends.
+func (c *Client) Unenroll(ctx context.Context, u Unenrolment) error {
+	q := url.Values{}
+	if u.Local {
+		q.Set("local", "1")
+	}
+	if u.KeepEvents {
+		q.Set("keep_events", "1")
+	}
+	return c.call(ctx, http.MethodPost, pathUnenroll, q, nil)
 }
 
 func (c *Client) open(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {

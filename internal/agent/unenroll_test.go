@@ -20,7 +20,7 @@ func TestUnenrolRemovesEverythingAndEndsTheAgent(t *testing.T) {
 	if _, err := r.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Unenroll(t.Context()); err != nil {
+	if err := r.Unenroll(t.Context(), Unenrolment{}); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -39,8 +39,8 @@ func TestUnenrolRemovesEverythingAndEndsTheAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{s.dir.Path(state.DirEvents), s.dir.Path(state.FileLock)}, left); diff != "" {
-		t.Errorf("what is left (-want +got):\n%s", diff)
+	if len(left) != 0 {
+		t.Errorf("%v are left, want nothing", left)
 	}
 }
 
@@ -48,17 +48,24 @@ func TestUnenrolWithoutAServerChangesNothing(t *testing.T) {
 	s := newSite(t)
 	s.close()
 	r := s.run()
-	if err := r.Unenroll(t.Context()); fault.CodeOf(err) != fault.Unreachable {
+	if err := r.Unenroll(t.Context(), Unenrolment{}); fault.CodeOf(err) != fault.Unreachable {
 		t.Errorf("got %v, want unreachable", err)
 	}
 	if s.dir.Enrolled() != nil {
 		t.Error("the identity is gone")
 	}
-	if err := r.UnenrollLocally(t.Context()); err != nil {
+	if err := r.Unenroll(t.Context(), Unenrolment{Local: true, KeepEvents: true}); err != nil {
 		t.Errorf("locally: %v", err)
 	}
 	if err := <-r.ended; err != nil || s.dir.Enrolled() == nil {
 		t.Errorf("locally: ended with %v, identity %v", err, s.dir.Enrolled())
+	}
+	left, err := filepath.Glob(s.dir.Path("*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{s.dir.Path(state.DirEvents)}, left); diff != "" {
+		t.Errorf("what is left with the events kept (-want +got):\n%s", diff)
 	}
 	r.ended <- nil
 }
@@ -72,7 +79,7 @@ func TestWhatHappenedIsSentBeforeTheDeviceGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error)
-	go func() { done <- r.Unenroll(t.Context()) }()
+	go func() { done <- r.Unenroll(t.Context(), Unenrolment{}) }()
 	select {
 	case err := <-done:
 		t.Errorf("unenrolled with events unsent: %v", err)

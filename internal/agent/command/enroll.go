@@ -166,27 +166,26 @@ func (c *commander) suspendRunning(cmd *cobra.Command) bool {
 }
 
 func (c *commander) unenroll() *cobra.Command {
-	var local bool
+	var how agent.Unenrolment
 	cmd := &cobra.Command{
 		Use: "unenroll", Short: "Delete the device on the server, its state here, and every kernel rule", Args: cobra.NoArgs,
+		Long: `Delete the device on the server, its state here, and every kernel rule.
+
+The local event log goes too, unless --keep-events is given. A running agent
+ends, after it has sent the server what happened until now. A device that was
+deleted on the server is unenrolled here all the same.`,
+		Example: `  interdict-agent unenroll
+  interdict-agent unenroll --local --keep-events`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			id, err := c.dir().Identity()
 			if err != nil {
 				return err
 			}
 			client := agent.NewClient(c.dir())
-			_, statusErr := client.Status(cmd.Context())
-			switch {
-			case statusErr != nil && local:
-				err = c.erase(cmd.Context())
-			case statusErr != nil:
-				if err = uplink.Unenroll(cmd.Context(), id); err == nil {
-					err = c.erase(cmd.Context())
-				}
-			case local:
-				err = client.UnenrollLocally(cmd.Context())
-			default:
-				err = client.Unenroll(cmd.Context())
+			if _, statusErr := client.Status(cmd.Context()); statusErr == nil {
+				err = client.Unenroll(cmd.Context(), how)
+			} else {
+				err = c.unenrollStopped(cmd.Context(), id, how)
 			}
 			if err != nil {
 				return withLocalHint(err)
@@ -195,16 +194,28 @@ func (c *commander) unenroll() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&local, "local", false, "do not tell the server; the device stays on its list")
+	cmd.Flags().BoolVar(&how.Local, "local", false, "do not tell the server; the device stays on its list")
+	cmd.Flags().BoolVar(&how.KeepEvents, "keep-events", false, "leave the local event log")
 	return cmd
 }
 
-// erase does what an agent does that is told to unenrol.
-func (c *commander) erase(ctx context.Context) error {
-	if err := agent.CleanUp(ctx, c.logger(slog.LevelWarn)); err != nil {
+// unenrollStopped does what an agent does that is told to unenrol, where none
+// runs.
+func (c *commander) unenrollStopped(ctx context.Context, id state.Identity, how agent.Unenrolment) error {
+	if !how.Local {
+		if err := uplink.Unenroll(ctx, id); err != nil {
+			return err
+		}
+	}
+	if agent.EnforcedElsewhere(c.dir()) {
+		c.say("an agent with another state directory enforces here: the kernel rules are its own and stay")
+	} else if err := agent.CleanUp(ctx, c.logger(slog.LevelWarn)); err != nil {
 		return err
 	}
-	return c.dir().Erase()
+	if err := c.dir().Clear(); err != nil || how.KeepEvents {
+		return err
+	}
+	return c.dir().RemoveEvents()
 }
 
 // withLocalHint says what to do where the server cannot be told: it does not

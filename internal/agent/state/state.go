@@ -208,6 +208,27 @@ func (d Dir) Erase() error {
 	return nil
 }
 
+// Clear is Erase with what only a running agent needs.
+func (d Dir) Clear() error {
+	if err := d.Erase(); err != nil {
+		return err
+	}
+	for _, name := range []string{FileSocket, FileLock} {
+		if err := os.Remove(d.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("clearing the state directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// RemoveEvents removes the local event log.
+func (d Dir) RemoveEvents() error {
+	if err := os.RemoveAll(d.Path(DirEvents)); err != nil {
+		return fmt.Errorf("removing the event log: %w", err)
+	}
+	return nil
+}
+
 // WriteFile writes a file in the state directory with mode 0600. After a
 // crash the file has its old content or the new, whole.
 func WriteFile(path string, content []byte) (err error) {
