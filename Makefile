@@ -11,13 +11,13 @@ LINT_VERSION := v2.15.0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help packages build test e2e fuzz race lint fmt generate demo bench clean
+.PHONY: help packages build test e2e fuzz lint fmt generate demo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-packages: ## install the Debian packages that tests and demo need (root), or name the missing ones
-	@scripts/packages
+packages: ## install the Debian packages that the tests need (root), or name the missing ones
+	@scripts/packages test
 
 build: ## build bin/interdict and bin/interdict-agent, static and reproducible
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/interdict ./cmd/interdict
@@ -44,7 +44,8 @@ fmt: $(LINT) ## format all code
 generate: ## write the generated files anew: the OpenAPI document
 	$(GO) generate ./...
 
-demo: packages build ## play the main story in private network namespaces, then keep the lab up
+demo: build ## play the main story in private network namespaces, then keep the lab up
+	@scripts/packages demo
 	$(BIN)/interdict demo $(DEMOFLAGS)
 
 bench: packages build ## measure the budgets of docs/benchmarks.md
