@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,12 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"interdict/internal/cli/client"
 	"interdict/internal/event"
 )
-
-// pollEvents is how often 'event tail' looks for new events.
-const pollEvents = 500 * time.Millisecond
 
 func newEventCmd(s *session) *cobra.Command {
 	return newParentCmd("event", "Look at what devices reported",
@@ -104,99 +97,4 @@ func newEventQueryCmd(s *session) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "print at most this `number`; 0 prints all")
 	return cmd
-}
-
-func newEventTailCmd(s *session) *cobra.Command {
-	return &cobra.Command{
-		Use:   "tail [EXPR]",
-		Short: "Print events as they arrive, until interrupted",
-		Long: eventExprHelp + `
-
-With --output json each event is one line. An event that repeats is printed
-again with a higher count.`,
-		Example: "  interdict event tail event_id=1126",
-		Args:    atLeast(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			q, err := parseEventExpr(strings.Join(args, " "), time.Now())
-			if err != nil {
-				return err
-			}
-			c, err := s.client()
-			if err != nil {
-				return err
-			}
-			return s.tail(cmd.Context(), c, q)
-		},
-	}
-}
-
-// tail prints events as they arrive until ctx ends.
-func (s *session) tail(ctx context.Context, c *client.Client, q url.Values) error {
-	tick := time.NewTicker(pollEvents)
-	defer tick.Stop()
-	q.Set("after", "now")
-	for {
-		n, err := s.tailOnce(ctx, c, q)
-		if ctx.Err() != nil {
-			// An interrupt is how a tail ends.
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if n > 0 {
-			continue
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// tailOnce prints what arrived after the cursor in q, moves the cursor, and
-// returns how much it was.
-func (s *session) tailOnce(ctx context.Context, c *client.Client, q url.Values) (int, error) {
-	raw, err := c.Get(ctx, "/events", q)
-	if err != nil {
-		return 0, err
-	}
-	p, err := client.Decode[client.Page](raw)
-	if err != nil {
-		return 0, err
-	}
-	for _, item := range p.Items {
-		if err := s.printEvent(item); err != nil {
-			return 0, err
-		}
-	}
-	if p.Next != "" {
-		q.Set("after", p.Next)
-	}
-	return len(p.Items), nil
-}
-
-// printEvent prints one event as one line.
-func (s *session) printEvent(raw json.RawMessage) error {
-	if s.format == formatJSON {
-		_, err := fmt.Fprintf(s.Stdout, "%s\n", raw)
-		return err
-	}
-	e, err := client.Decode[eventView](raw)
-	if err != nil {
-		return err
-	}
-	var row []string
-	for _, c := range eventColumns() {
-		row = append(row, c.cell(e))
-	}
-	if s.format == formatCSV {
-		return printCSV(s.Stdout, row, nil)
-	}
-	for i := range row {
-		row[i] = printable(first(row[i], "-"))
-	}
-	_, err = fmt.Fprintln(s.Stdout, strings.Join(row, "  "))
-	return err
 }
