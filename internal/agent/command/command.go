@@ -15,7 +15,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
+	"runtime"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -23,6 +23,7 @@ import (
 	"interdict/internal/agent"
 	"interdict/internal/agent/state"
 	"interdict/internal/fault"
+	"interdict/internal/version"
 )
 
 // The exit codes.
@@ -112,8 +113,22 @@ func hint(err error) string {
 
 func (c *commander) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "interdict-agent",
-		Short:         "Enforce on this machine what the Interdict server decides",
+		Use:   "interdict-agent",
+		Short: "Enforce on this machine what the Interdict server decides",
+		Long: `Enforce on this machine what the Interdict server decides.
+
+First use, as root, with a token made by "interdict token create":
+
+    interdict-agent enroll TOKEN
+    interdict-agent run
+
+A package starts the agent as a service instead: systemctl enable --now
+interdict-agent. "status", "test" and "events" say what it does, "doctor" what
+is wrong, and "rescue" always gives the network back.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or agent not reachable,
+4 not permitted.`,
+		Version:       version.String(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -124,9 +139,11 @@ func (c *commander) root() *cobra.Command {
 			return nil
 		},
 	}
+	root.SetVersionTemplate(versionLine())
+	root.SetFlagErrorFunc(flagFault)
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.opts.stateDir, "state-dir", state.DefaultRoot, "directory of the agent's state")
-	flags.StringVar(&c.opts.output, "output", outputTable, "how to print: table or json")
+	flags.StringVar(&c.opts.stateDir, "state-dir", state.DefaultRoot, "`directory` of the agent's state")
+	flags.StringVarP(&c.opts.output, "output", "o", outputTable, "how to print data, a `format`: table or json")
 	root.AddCommand(c.enroll(), c.run(), c.status(), c.sync(), c.events(), c.test(), c.doctor(), c.rescue(), c.unenroll(), c.version())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
@@ -172,28 +189,17 @@ func row(w io.Writer, name, format string, args ...any) {
 
 func (c *commander) version() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print this program's version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print this program's version", Args: exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			v := Version()
-			return c.print(map[string]any{"schema": 1, "version": v}, func(w io.Writer) { row(w, "interdict-agent", "%s", v) })
+			data := map[string]any{
+				"schema": 1, "version": version.String(), "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+			}
+			return c.print(data, func(w io.Writer) { _, _ = fmt.Fprint(w, versionLine()) })
 		},
 	}
 }
 
-// Version is this program's version, as the Go toolchain wrote it into the
-// binary.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
-	}
-	return "devel"
+// versionLine is what this program is called and was built for.
+func versionLine() string {
+	return fmt.Sprintf("interdict-agent %s %s %s/%s\n", version.String(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

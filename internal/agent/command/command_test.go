@@ -20,6 +20,7 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/event"
 	"interdict/internal/fault"
+	"interdict/internal/version"
 )
 
 // result is what a command left behind.
@@ -55,10 +56,12 @@ func TestExitCodes(t *testing.T) {
 		{"a version is done", []string{"version"}, ExitDone, ""},
 		{"no such command", []string{"enrol"}, ExitUsage, `unknown command "enrol"`},
 		{"no such flag", []string{"status", "--now"}, ExitUsage, "unknown flag"},
-		{"an argument is missing", []string{"enroll"}, ExitUsage, "accepts 1 arg"},
-		{"one argument too many", []string{"status", "x"}, ExitUsage, "unknown command"},
+		{"an argument is missing", []string{"enroll"}, ExitUsage, "TOKEN is missing"},
+		{"one argument too many", []string{"status", "x"}, ExitUsage, `an argument too many: "x"`},
 		{"an unknown output", []string{"version", "--output", "xml"}, ExitUsage, "--output must be table or json"},
-		{"a label without a value", []string{"enroll", "idt1_x", "--label", "site"}, ExitUsage, "must be formatted as key=value"},
+		{"a label without a value", []string{"enroll", "idt1_x", "--label", "site"}, ExitUsage, `--label "site" is not of the form KEY=VALUE`},
+		{"an unknown level", []string{"run", "--log-level", "loud"}, ExitUsage, `--log-level "loud" is none of debug`},
+		{"a flag's help", []string{"test", "--rules-only=maybe", "x"}, ExitUsage, "see 'interdict-agent test --help'"},
 		{"a token that is none", []string{"enroll", "hello", "--state-dir", empty}, ExitUsage, `does not start with "idt1_"`},
 		{"a target that is none", []string{"test", "ftp://x.example", "--state-dir", empty}, ExitUsage, "must be http or https"},
 		{"a machine that is not enrolled", []string{"status", "--state-dir", empty}, ExitFailed, "hint: enrol it with"},
@@ -153,6 +156,25 @@ func TestVersionAsJSONHasASchema(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(run(t, "version", "--output", "json").stdout), &got); err != nil || got.Schema != 1 || got.Version == "" {
 		t.Errorf("got %+v (%v)", got, err)
+	}
+}
+
+func TestTheVersionIsThatOfTheBuild(t *testing.T) {
+	for _, args := range [][]string{{"--version"}, {"version"}} {
+		got := run(t, args...)
+		if !strings.HasPrefix(got.stdout, "interdict-agent "+version.String()+" go") || strings.Count(got.stdout, "\n") != 1 {
+			t.Errorf("%v: got %q", args, got.stdout)
+		}
+	}
+}
+
+func TestHelpShowsExitCodesExamplesAndNoLibrary(t *testing.T) {
+	if got := run(t, "--help").stdout; !strings.Contains(got, "Exit codes: 0 done") {
+		t.Errorf("no exit codes in %s", got)
+	}
+	got := run(t, "enroll", "--help").stdout
+	if !strings.Contains(got, "Examples:") || strings.Contains(got, "stringToString") || strings.Contains(got, "[]") {
+		t.Errorf("got %s", got)
 	}
 }
 

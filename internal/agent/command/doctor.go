@@ -21,7 +21,7 @@ const staleAfter = 7 * 24 * time.Hour
 
 func (c *commander) doctor() *cobra.Command {
 	return &cobra.Command{
-		Use: "doctor", Short: "Probe everything the agent depends on and say what is missing", Args: cobra.NoArgs,
+		Use: "doctor", Short: "Probe everything the agent depends on and say what is missing", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			probes := c.examine(cmd.Context())
 			err := c.print(map[string]any{"schema": 1, "probes": probes}, func(w io.Writer) {

@@ -20,13 +20,16 @@ import (
 	"interdict/internal/agent/uplink"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
+	"interdict/internal/version"
 )
 
 func (c *commander) enroll() *cobra.Command {
 	var name string
 	var labels map[string]string
 	cmd := &cobra.Command{
-		Use: "enroll TOKEN", Short: "Make this machine a device of the server that made the token", Args: cobra.ExactArgs(1),
+		Use: "enroll TOKEN", Short: "Make this machine a device of the server that made the token", Args: exactly("TOKEN"),
+		Example: `  interdict-agent enroll idt1_...
+  interdict-agent enroll --name till-7 --label site=berlin --label ring=pilot idt1_...`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			token, err := bundle.ParseToken(args[0])
 			if err != nil {
@@ -58,8 +61,10 @@ func (c *commander) enroll() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "how the device is called; the host name if not given")
-	cmd.Flags().StringToStringVar(&labels, "label", nil, "a label as KEY=VALUE; may be repeated")
+	cmd.Flags().StringVar(&name, "name", "", "what the device is to be called; the host name if not given")
+	cmd.Flags().StringToStringVar(&labels, "label", nil, "a label as `KEY=VALUE`; may be repeated")
+	// An empty map's text would be shown as if it meant something.
+	cmd.Flags().Lookup("label").DefValue = ""
 	return cmd
 }
 
@@ -70,7 +75,7 @@ func facts() bundle.Facts {
 		host = ""
 	}
 	return bundle.Facts{
-		Hostname: host, OS: runtime.GOOS, OSVersion: osVersion("/etc/os-release"), Arch: runtime.GOARCH, AgentVersion: Version(),
+		Hostname: host, OS: runtime.GOOS, OSVersion: osVersion("/etc/os-release"), Arch: runtime.GOARCH, AgentVersion: version.String(),
 	}
 }
 
@@ -92,7 +97,7 @@ func osVersion(path string) string {
 func (c *commander) run() *cobra.Command {
 	level := slog.LevelInfo
 	cmd := &cobra.Command{
-		Use: "run", Short: "Be the agent: enforce the server's bundle until told to stop", Args: cobra.NoArgs,
+		Use: "run", Short: "Be the agent: enforce the server's bundle until told to stop", Args: exactly(),
 		Long: `Be the agent: enforce the server's bundle until told to stop.
 
 The last good bundle is in force before the network is looked for. When the
@@ -130,13 +135,13 @@ refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 			})
 		},
 	}
-	cmd.Flags().TextVar(&level, "log-level", level, "the least important messages to print: debug, info, warn or error")
+	cmd.Flags().TextVar(&level, "log-level", level, "the least important messages to print, a `level`: debug, info, warn or error")
 	return cmd
 }
 
 func (c *commander) rescue() *cobra.Command {
 	return &cobra.Command{
-		Use: "rescue", Short: "Remove every kernel rule of Interdict, even if the agent cannot start", Args: cobra.NoArgs,
+		Use: "rescue", Short: "Remove every kernel rule of Interdict, even if the agent cannot start", Args: exactly(),
 		Long: `Remove every kernel rule of Interdict, even if the agent cannot start.
 
 A running agent stops enforcing until "interdict-agent sync", a new bundle, or
@@ -168,7 +173,7 @@ func (c *commander) suspendRunning(cmd *cobra.Command) bool {
 func (c *commander) unenroll() *cobra.Command {
 	var how agent.Unenrolment
 	cmd := &cobra.Command{
-		Use: "unenroll", Short: "Delete the device on the server, its state here, and every kernel rule", Args: cobra.NoArgs,
+		Use: "unenroll", Short: "Delete the device on the server, its state here, and every kernel rule", Args: exactly(),
 		Long: `Delete the device on the server, its state here, and every kernel rule.
 
 The local event log goes too, unless --keep-events is given. A running agent

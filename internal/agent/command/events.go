@@ -22,7 +22,7 @@ func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 func (c *commander) events() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
-		Use: "events", Short: "Print the local event log", Args: cobra.NoArgs,
+		Use: "events", Short: "Print the local event log", Args: exactly(),
 		Long: `Print the local event log, oldest first.
 
 An event that repeats is written again under the same id with a higher count;

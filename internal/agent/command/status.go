@@ -11,7 +11,7 @@ import (
 
 func (c *commander) status() *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "Say what the agent enforces and what is wrong with it", Args: cobra.NoArgs,
+		Use: "status", Short: "Say what the agent enforces and what is wrong with it", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.client()
 			if err != nil {
@@ -28,7 +28,7 @@ func (c *commander) status() *cobra.Command {
 
 func (c *commander) sync() *cobra.Command {
 	return &cobra.Command{
-		Use: "sync", Short: "Fetch the newest bundle now and return when it is in force", Args: cobra.NoArgs,
+		Use: "sync", Short: "Fetch the newest bundle now and return when it is in force", Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.client()
 			if err != nil {

@@ -30,7 +30,7 @@ type testResult struct {
 func (c *commander) test() *cobra.Command {
 	var rulesOnly bool
 	cmd := &cobra.Command{
-		Use: "test URL", Short: "Say what happens to a connection and why, and try it", Args: cobra.ExactArgs(1),
+		Use: "test URL", Short: "Say what happens to a connection and why, and try it", Args: exactly("URL"),
 		Long: `Say what happens to a connection and why, and try it.
 
 URL is an http or https URL, a host name or an address. The running agent is

@@ -85,15 +85,15 @@ func TestARealAttemptIsJudged(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	target := target{addr: addr.Addr(), port: addr.Port(), path: "/"}
-	if got := target.try(t.Context(), target.resolve(t.Context())); got.Outcome != outcomeRefused || got.Stage != "http" {
+	at := target{addr: addr.Addr(), port: addr.Port(), path: "/"}
+	if got := at.try(t.Context(), at.resolve(t.Context())); got.Outcome != outcomeRefused || got.Stage != "http" {
 		t.Errorf("hung up on, got %+v", got)
 	}
 	_ = listener.Close()
-	if got := target.try(t.Context(), target.resolve(t.Context())); got.Outcome != outcomeRefused || got.Stage != "connection" {
+	if got := at.try(t.Context(), at.resolve(t.Context())); got.Outcome != outcomeRefused || got.Stage != "connection" {
 		t.Errorf("with nobody there, got %+v", got)
 	}
-	if got := target.try(t.Context(), lookup{err: errors.New("no network")}); got.Outcome != outcomeUntried {
+	if got := at.try(t.Context(), lookup{err: errors.New("no network")}); got.Outcome != outcomeUntried {
 		t.Errorf("without a look-up, got %+v", got)
 	}
 }
