@@ -56,13 +56,19 @@ func newDeviceListCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the devices, whether they are online, and how far they are",
+		Long:    "With --output csv or json there are ids, operating systems and times as well.",
 		Example: "  interdict device list --group laptops",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			setQuery(q, "group", group)
 			setQuery(q, "search", search)
-			return list(s, cmd, "/devices", q, limit, deviceColumns())
+			columns := deviceColumns()
+			if s.format == formatTable {
+				// A table is for the eye, and has to fit.
+				columns = without(columns, "id", "os", "last_seen")
+			}
+			return list(s, cmd, "/devices", q, limit, columns)
 		},
 	}
 	cmd.Flags().StringVar(&group, "group", "", "only devices of this `group`")

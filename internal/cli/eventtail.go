@@ -92,17 +92,15 @@ func (t *eventTail) begin() error {
 // outlive makes nothing of an error that ends by itself, such as that of a
 // server that is started again. The user is told once.
 func (t *eventTail) outlive(n int, err error) (int, error) {
-	switch fault.CodeOf(err) {
-	case fault.Unreachable, fault.Unavailable:
+	switch code := fault.CodeOf(err); {
+	case code == fault.Unreachable || code == fault.Unavailable:
 		if !t.away {
 			fmt.Fprintf(t.session.Stderr, "%s; the tail goes on when it does\n", printable(err.Error()))
 		}
 		t.away = true
 		return 0, nil
-	case "":
-		if t.away {
-			fmt.Fprintln(t.session.Stderr, "the server answers again")
-		}
+	case err == nil && t.away:
+		fmt.Fprintln(t.session.Stderr, "the server answers again")
 		t.away = false
 	}
 	return n, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -36,6 +37,11 @@ type column[T any] struct {
 	// readers find it.
 	head string
 	cell func(T) string
+}
+
+// without leaves out the columns with these heads.
+func without[T any](columns []column[T], heads ...string) []column[T] {
+	return slices.DeleteFunc(slices.Clone(columns), func(c column[T]) bool { return slices.Contains(heads, c.head) })
 }
 
 // printList prints the items of a list in the session's format.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,8 +102,14 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 // printToken prints a new token: for programs alone, for people what it is
 // good for as well.
 func (s *session) printToken(raw json.RawMessage) error {
-	if s.format == formatJSON {
-		return printJSON(s.Stdout, raw)
+	if s.format != formatTable {
+		return printOne(s, raw, []column[tokenView]{
+			{"id", func(t tokenView) string { return t.ID }},
+			{"name", func(t tokenView) string { return t.Name }},
+			{"uses", func(t tokenView) string { return strconv.Itoa(t.Uses) }},
+			{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
+			{"token", func(t tokenView) string { return t.Token }},
+		})
 	}
 	t, err := client.Decode[tokenView](raw)
 	if err != nil {
@@ -111,6 +118,18 @@ func (s *session) printToken(raw json.RawMessage) error {
 	fmt.Fprintf(s.Stderr, "token %s, for %s until %s\n", printable(t.Name), count(t.Uses, "machine", "machines"), formatTime(t.ExpiresAt))
 	_, err = fmt.Fprintln(s.Stdout, t.Token)
 	return err
+}
+
+func tokenColumns(groups names) []column[tokenView] {
+	return []column[tokenView]{
+		{"id", func(t tokenView) string { return t.ID }},
+		{"name", func(t tokenView) string { return t.Name }},
+		{"state", func(t tokenView) string { return t.State }},
+		{"used", func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
+		{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
+		{"labels", func(t tokenView) string { return formatLabels(t.Labels) }},
+		{"groups", func(t tokenView) string { return groups.list(t.Groups) }},
+	}
 }
 
 func newTokenListCmd(s *session) *cobra.Command {
@@ -124,15 +143,7 @@ func newTokenListCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/tokens", nil, limit, []column[tokenView]{
-				{"id", func(t tokenView) string { return t.ID }},
-				{"name", func(t tokenView) string { return t.Name }},
-				{"state", func(t tokenView) string { return t.State }},
-				{"used", func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
-				{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
-				{"labels", func(t tokenView) string { return formatLabels(t.Labels) }},
-				{"groups", func(t tokenView) string { return groups.list(t.Groups) }},
-			})
+			return list(s, cmd, "/tokens", nil, limit, tokenColumns(groups))
 		},
 	}
 	addLimitFlag(cmd, &limit)

@@ -40,7 +40,18 @@ func (w *waitFlags) add(cmd *cobra.Command) {
 
 // change is the API's answer to a change.
 type change struct {
+	// ID is that of the thing that was made or changed, if it has one.
+	ID       string `json:"id,omitempty"`
 	Revision uint64 `json:"revision"`
+	// Rollout is nil unless it was waited for.
+	Rollout *fleet.Rollout `json:"rollout,omitempty"`
+}
+
+func changeColumns() []column[change] {
+	return []column[change]{
+		{"id", func(c change) string { return c.ID }},
+		{"revision", func(c change) string { return strconv.FormatUint(c.Revision, 10) }},
+	}
 }
 
 // changed ends a command that changed what devices enforce: it waits if it
@@ -48,8 +59,11 @@ type change struct {
 func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, raw json.RawMessage, format string, args ...any) error {
 	done := fmt.Sprintf(format, args...)
 	if !w.wait {
-		if s.format == formatJSON {
+		switch s.format {
+		case formatJSON:
 			return printJSON(s.Stdout, raw)
+		case formatCSV:
+			return printOne(s, raw, changeColumns())
 		}
 		_, err := fmt.Fprintln(s.Stdout, printable(done))
 		return err
@@ -63,18 +77,31 @@ func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, ra
 	if err != nil {
 		return err
 	}
-	if s.format == formatJSON {
-		err = printJSON(s.Stdout, struct {
-			change
-			Rollout fleet.Rollout `json:"rollout"`
-		}{ch, r})
-	} else if r.Total == 0 {
+	ch.Rollout = &r
+	return errors.Join(s.printChange(ch, done, time.Since(start)), s.explainRest(ctx, c, ch.Revision, r))
+}
+
+// printChange says what was done, and how far it has come.
+func (s *session) printChange(ch change, done string, took time.Duration) (err error) {
+	r := ch.Rollout
+	switch {
+	case s.format != formatTable:
+		var raw json.RawMessage
+		if raw, err = json.Marshal(ch); err != nil {
+			return fmt.Errorf("writing JSON: %w", err)
+		}
+		return printOne(s, raw, append(changeColumns(),
+			column[change]{"devices", func(c change) string { return strconv.Itoa(c.Rollout.Total) }},
+			column[change]{"applied", func(c change) string { return strconv.Itoa(c.Rollout.Applied) }},
+			column[change]{"offline", func(c change) string { return strconv.Itoa(c.Rollout.Offline) }},
+			column[change]{"failed", func(c change) string { return strconv.Itoa(c.Rollout.Failed) }}))
+	case r.Total == 0:
 		_, err = fmt.Fprintf(s.Stdout, "%s; no device is concerned\n", printable(done))
-	} else {
+	default:
 		_, err = fmt.Fprintf(s.Stdout, "%s; applied on %d of %s in %s\n",
-			printable(done), r.Applied, count(r.Total, "device", "devices"), time.Since(start).Round(time.Millisecond))
+			printable(done), r.Applied, count(r.Total, "device", "devices"), took.Round(time.Millisecond))
 	}
-	return errors.Join(err, s.explainRest(ctx, c, ch.Revision, r))
+	return err
 }
 
 // waitRollout waits until no device that is online lacks the change with the
