@@ -51,12 +51,18 @@ func isolationError(err error) error {
 	if privilege() == PrivilegeRoot {
 		return fmt.Errorf("making network and mount namespaces as root (is this a container without CAP_SYS_ADMIN?): %w", err)
 	}
+	return userNamespaceError(err)
+}
+
+// userNamespaceError explains why an ordinary user could not make a user
+// namespace.
+func userNamespaceError(err error) error {
 	for _, r := range restrictions {
 		if text, readErr := os.ReadFile(r.path); readErr == nil && strings.TrimSpace(string(text)) == r.value {
 			return fmt.Errorf("making a user namespace: %w: %s is %s: run as root, or change that setting", err, r.path, r.value)
 		}
 	}
-	return fmt.Errorf("making a user namespace: %w: run as root", err)
+	return fmt.Errorf("making a user namespace: %w: user namespaces are not allowed here, or the machine has as many as /proc/sys/user/max_user_namespaces lets it: run as root", err)
 }
 
 // hideMachine makes the mounts of this process its own, and hides /run: the
