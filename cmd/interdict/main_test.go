@@ -192,6 +192,7 @@ func TestWrongUsageOfTheServer(t *testing.T) {
 	}{
 		{"no data directory", []string{"server"}, 2, "interdict: the server takes --data-dir DIR"},
 		{"an argument", []string{"server", "--data-dir", "x", "y"}, 2, "interdict: the server takes --data-dir DIR"},
+		{"an argument of the demo", []string{"demo", "y"}, 2, `interdict: the demo takes no arguments: "y"`},
 		{"an unknown level", []string{"server", "--data-dir", "x", "--log-level", "loud"}, 2, `interdict: --log-level "loud" is not known`},
 		{"an address that is none", []string{"server", "--data-dir", t.TempDir(), "--listen", "nonsense"}, 2, `interdict: the address to listen on, "nonsense", is not`},
 		{"a URL that is none", []string{"server", "--data-dir", t.TempDir(), "--url", "foo"}, 2, `interdict: the server's URL "foo" is not`},

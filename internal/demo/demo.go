@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"interdict/internal/fault"
 	"interdict/internal/lab"
 	"interdict/internal/lab/site"
 )
@@ -55,7 +56,12 @@ Nothing on the machine is changed, and nothing is left behind.
 Without --once the lab stays up afterwards, to be tried by hand.`,
 		Example: `  interdict demo --once
   interdict demo --listen 127.0.0.1:9443`,
-		Args: cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fault.New(fault.Invalid, "the demo takes no arguments: %q", args[0]).WithHint("see 'interdict demo --help'")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opts.out = cmd.OutOrStdout()
 			return run(cmd.Context(), opts)
