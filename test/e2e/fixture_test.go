@@ -200,11 +200,19 @@ func works(t *testing.T, what string, r result) {
 	}
 }
 
-// refused fails the test if a page was got.
+// noAnswer is a time in which even a busy machine refuses, and after which a
+// program has been left waiting: the peers themselves give up after ten
+// seconds.
+const noAnswer = 5 * time.Second
+
+// refused fails the test if a page was got, or if nobody said no.
 func refused(t *testing.T, what string, r result) {
 	t.Helper()
 	if r.err == nil {
 		t.Errorf("%s should be refused and got %q", what, r.out)
+	}
+	if r.took > noAnswer {
+		t.Errorf("%s was left waiting for %s instead of being refused", what, r.took)
 	}
 	t.Logf("%s: %s, after %s", what, firstLine(r.out), r.took.Round(time.Millisecond))
 }

@@ -93,7 +93,7 @@ func (a *API) Document() []byte { return a.document }
 // what it does not know in a request is an error.
 func newHuma(mux *http.ServeMux) huma.API {
 	c := huma.DefaultConfig("Interdict admin API", "1")
-	c.Info.Description = "Everything the interdict command and the console do. " +
+	c.Info.Description = "Everything the interdict command does. " +
 		"Errors are problem documents (RFC 9457) with a stable code, the fields at fault and a hint. " +
 		"Lists are pages: repeat the request with next as the cursor until there is none."
 	// No links to schemas in answers, no pages that load scripts.
