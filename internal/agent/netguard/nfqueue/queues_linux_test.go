@@ -120,7 +120,7 @@ func TestSettingTheRulesAgainLosesNoWaitingPacket(t *testing.T) {
 	h := newHolder()
 	listening(t, h, func(c *Config) { c.Deadline = 10 * time.Second })
 	c := dial(t, "tcp", at(peer4, 4000))
-	start, done := time.Now(), make(chan error)
+	done := make(chan error)
 	go func() { done <- exchange(c, []byte("hello")) }()
 	answer := <-h.held
 	if err := g.Set(t.Context(), netguard.Config{Inspect: true, QueueBase: base, Gateway: true}); err != nil {
@@ -128,8 +128,8 @@ func TestSettingTheRulesAgainLosesNoWaitingPacket(t *testing.T) {
 	}
 	answer(netguard.Verdict{Decision: netguard.Accept})
 	// A lost packet would come again after a retransmission time-out.
-	if err := <-done; err != nil || time.Since(start) > 150*time.Millisecond {
-		t.Errorf("the connection went on with %v after %v", err, time.Since(start))
+	if err := <-done; err != nil || retransmissions(t, c) > 0 {
+		t.Errorf("the connection went on with %v after %d retransmissions", err, retransmissions(t, c))
 	}
 }
 
@@ -142,15 +142,15 @@ func TestShutdownLetsWaitingPacketsGo(t *testing.T) {
 	h := newHolder()
 	q := listening(t, h, func(c *Config) { c.Deadline = 10 * time.Second })
 	c := dial(t, "tcp", at(peer4, 4000))
-	start, done := time.Now(), make(chan error)
+	done := make(chan error)
 	go func() { done <- exchange(c, []byte("hello")) }()
 	answer := <-h.held
 	if err := q.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	answer(netguard.Verdict{Decision: netguard.Refuse})
-	if err := <-done; err != nil || time.Since(start) > 150*time.Millisecond {
-		t.Errorf("the connection went on with %v after %v", err, time.Since(start))
+	if err := <-done; err != nil || retransmissions(t, c) > 0 {
+		t.Errorf("the connection went on with %v after %d retransmissions", err, retransmissions(t, c))
 	}
 }
 
@@ -227,4 +227,19 @@ func TestForwardedConnections(t *testing.T) {
 			t.Errorf("queued %d answers of a name server, want 1 at FORWARD", len(seen))
 		}
 	})
+}
+
+// retransmissions is how often a TCP connection had to repeat itself.
+func retransmissions(t *testing.T, c net.Conn) uint32 {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var info *unix.TCPInfo
+	controlErr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) })
+	if controlErr != nil || err != nil {
+		t.Fatalf("reading the connection's counters: %v, %v", controlErr, err)
+	}
+	return info.Total_retrans
 }
