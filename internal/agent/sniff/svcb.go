@@ -96,6 +96,11 @@ func StripECH(msg []byte) (stripped []byte, changed bool, err error) {
 			return nil, false, fmt.Errorf("removing ech from record %d: %w", i+1, err)
 		}
 	}
+	// A name may point into a parameter, though no server has a reason to:
+	// then it may no longer be one.
+	if changed && new(dns.Msg).Unpack(out) != nil {
+		return nil, false, errors.New("removing ech: the answer would not be readable")
+	}
 	return out, changed, nil
 }
 
