@@ -163,8 +163,8 @@ func newLab(t *testing.T) (*lab, *enforcer, *health.Set) {
 func bundleOf(t *testing.T, version uint64, mode fleet.Mode, fail fleet.FailMode, addrs ...indicator.Indicator) state.Bundle {
 	t.Helper()
 	records := []bundle.Record{
-		bundle.Setting(bundle.SettingNetworkProtection, string(mode), "policy-1"),
-		bundle.Setting(bundle.SettingFailMode, string(fail), ""),
+		bundle.Setting(fleet.SettingNetworkProtection, string(mode), "policy-1"),
+		bundle.Setting(fleet.SettingFailMode, string(fail), ""),
 		bundle.App("tunes", "Tunes"),
 	}
 	for _, i := range addrs {
@@ -309,7 +309,7 @@ func TestWhatCannotBePutIntoForceLeavesTheOldRules(t *testing.T) {
 		t.Errorf("a change was reported that did not happen: %+v", l.events[before:])
 	}
 
-	bad, err := bundle.NewSet(slices.Values([]bundle.Record{bundle.Setting(bundle.SettingNetworkProtection, "sideways", "")}))
+	bad, err := bundle.NewSet(slices.Values([]bundle.Record{bundle.Setting(fleet.SettingNetworkProtection, "sideways", "")}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ type setting struct {
 func defaultSettings() map[string]setting {
 	d := fleet.Defaults()
 	return map[string]setting{
-		bundle.SettingNetworkProtection: {Value: string(d.NetworkProtection)},
-		bundle.SettingFailMode:          {Value: string(d.FailMode)},
+		fleet.SettingNetworkProtection: {Value: string(d.NetworkProtection)},
+		fleet.SettingFailMode:          {Value: string(d.FailMode)},
 	}
 }
 

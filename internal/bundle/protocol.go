@@ -6,11 +6,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
 
+	"interdict/internal/access"
+	"interdict/internal/bypass"
+	"interdict/internal/event"
 	"interdict/internal/fleet"
+	"interdict/internal/indicator"
 )
 
 // The agent API, all below PathPrefix and all with the device's certificate,
@@ -35,6 +40,15 @@ const (
 	// (Content-Encoding: zstd), with HeaderIdempotencyKey; answered with
 	// EventReceipt. The same key with the same batch may be sent again.
 	PathEvents = PathPrefix + "/events"
+	// PathUsage: POST UsageReport with HeaderIdempotencyKey; answered with
+	// status 204. The same key may be sent again.
+	PathUsage = PathPrefix + "/usage"
+	// PathRequests: POST access.Request makes a request for access of one of
+	// the device's users, answered with the request as the server has it, also
+	// when it is sent again; GET is answered with AccessRequests.
+	PathRequests = PathPrefix + "/requests"
+	// PathAnswer: POST Answer, for a MessageAsk; answered with status 204.
+	PathAnswer = PathPrefix + "/answer"
 	// PathUnenroll: POST, empty; the device is deleted. Answered with 204.
 	PathUnenroll = PathPrefix + "/unenroll"
 )
@@ -102,6 +116,11 @@ const (
 	MessageNudge MessageType = "nudge"
 	// MessageSync asks the agent to check now and acknowledge in any case.
 	MessageSync MessageType = "sync"
+	// MessageRequests says that a request for access was decided: ask for
+	// them.
+	MessageRequests MessageType = "requests"
+	// MessageAsk asks what the device makes of a destination: Question.
+	MessageAsk MessageType = "ask"
 	// MessagePing keeps the stream alive when nothing else is said.
 	MessagePing MessageType = "ping"
 )
@@ -116,6 +135,83 @@ type Message struct {
 	PingSeconds int `json:"ping_seconds,omitempty"`
 	// Now is the server's clock, so that an agent can tell a wrong one.
 	Now time.Time `json:"now,omitzero"`
+	// Question is set in MessageAsk.
+	Question *Question `json:"question,omitempty"`
+}
+
+// Question asks what a device makes of a destination.
+type Question struct {
+	// ID is a ULID, for the answer to carry.
+	ID   string     `json:"id"`
+	Host string     `json:"host,omitempty"`
+	Path string     `json:"path,omitempty"`
+	IP   netip.Addr `json:"ip,omitzero"`
+	// User is the login name of one of the device's users; empty for
+	// somebody unknown.
+	User string `json:"user,omitempty"`
+}
+
+// Answer is what a device makes of a destination now, and in which state it
+// is itself.
+type Answer struct {
+	// ID is that of the Question.
+	ID string `json:"id"`
+	// Error says why the question could not be answered; all else is empty
+	// then.
+	Error string `json:"error,omitempty"`
+	// Version is that of the bundle in force, 0 for none.
+	Version uint64 `json:"bundle_version,omitempty"`
+	// Enforcing is false while rescue suspends everything or no rules are in
+	// force. Listening is false while nobody reads what the kernel queues.
+	Enforcing bool `json:"enforcing"`
+	Listening bool `json:"listening"`
+	// Action, Step, IndicatorID, AppID and Mode are the verdict's; Action is
+	// empty when nothing applies.
+	Action      indicator.Action `json:"action,omitempty"`
+	Step        string           `json:"step,omitempty"`
+	IndicatorID string           `json:"indicator_id,omitempty"`
+	Indicator   string           `json:"indicator,omitempty"`
+	AppID       string           `json:"app_id,omitempty"`
+	Mode        fleet.Mode       `json:"mode,omitempty"`
+	// Bypass is the user's bypass that lets the connection pass.
+	Bypass *bypass.Bypass `json:"bypass,omitempty"`
+	// OutOfScope are the ids of indicators that match and do not count for
+	// the user or at this time.
+	OutOfScope []string `json:"out_of_scope,omitempty"`
+	// Settings are all settings in force, with their channels.
+	Settings []fleet.SettingReport `json:"settings,omitempty"`
+	Health   []fleet.HealthItem    `json:"health,omitempty"`
+	// LastEvent is the newest event about the destination in the device's
+	// own log.
+	LastEvent *event.Event `json:"last_event,omitempty"`
+}
+
+// MaxUses bounds a report's number of uses.
+const MaxUses = 2000
+
+// UsageReport says which names were connected to in a span of time.
+type UsageReport struct {
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+	Uses  []Use     `json:"uses"`
+	// Dropped counts the connections that are missing because there were too
+	// many different ones.
+	Dropped int `json:"dropped,omitempty"`
+}
+
+// Use is the connections of one program of one user to one name.
+type Use struct {
+	Host    string `json:"host"`
+	Process string `json:"process,omitempty"`
+	User    string `json:"user,omitempty"`
+	// Count is the number of connections, at least 1.
+	Count int `json:"count"`
+}
+
+// AccessRequests are the requests of a device's users that are pending, or
+// were decided in the last week.
+type AccessRequests struct {
+	Requests []access.Request `json:"requests"`
 }
 
 // EventReceipt says what became of a batch. The agent may forget all of it.

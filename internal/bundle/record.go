@@ -15,12 +15,13 @@
 package bundle
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
-	"interdict/internal/fleet"
+	"interdict/internal/bypass"
 	"interdict/internal/indicator"
 )
 
@@ -33,12 +34,8 @@ const (
 	KindApp       Kind = "app"
 	KindIndicator Kind = "ind"
 	KindSpare     Kind = "spare"
-)
-
-// The names of settings.
-const (
-	SettingNetworkProtection = fleet.SettingNetworkProtection
-	SettingFailMode          = fleet.SettingFailMode
+	// KindRevocation ends bypasses of warnings.
+	KindRevocation Kind = "rev"
 )
 
 // Record is one fact of a bundle. Kind and Key together are unique in a Set.
@@ -52,9 +49,12 @@ type Record struct {
 	Value string
 	// Origin is the policy a setting comes from; empty for a default.
 	Origin string
-	// Indicator is set for KindIndicator. It has no scope, description or
-	// history: whoever gets the record is in scope.
+	// Indicator is set for KindIndicator. Of its scope it has the people and
+	// the times: the device that gets the record is in scope. It has no
+	// description nor history.
 	Indicator indicator.Indicator
+	// Revocation is set for KindRevocation.
+	Revocation bypass.Revocation
 }
 
 // Setting returns the record of a setting.
@@ -74,7 +74,14 @@ func Indicator(i indicator.Indicator) Record {
 		ID: i.ID, Type: i.Type, Value: i.Value, Action: i.Action, Severity: i.Severity, Source: i.Source,
 		AppID: i.AppID, ExpiresAt: i.ExpiresAt.UTC().Truncate(time.Second), GenerateAlert: i.GenerateAlert,
 		CreatedAt: i.CreatedAt.UTC().Truncate(time.Millisecond),
+		Scope:     indicator.Profile{People: i.Scope.People, Windows: i.Scope.Windows},
 	}}
+}
+
+// Revocation returns the record that ends bypasses.
+func Revocation(r bypass.Revocation) Record {
+	r.Before = r.Before.UTC().Truncate(time.Millisecond)
+	return Record{Kind: KindRevocation, Key: r.ID, Revocation: r}
 }
 
 // Spare returns the record which says that a name, and what is below it,
@@ -102,6 +109,16 @@ func (r Record) line() (string, error) {
 		}
 		fields = append(fields, string(i.Type), i.Value, string(i.Action), string(i.Severity),
 			string(i.Source), i.AppID, unixOrEmpty(i.ExpiresAt, time.Second), alert, unixOrEmpty(i.CreatedAt, time.Millisecond))
+		profile, err := profileText(&i.Scope)
+		if err != nil {
+			return "", fmt.Errorf("writing record %s %.80q: %w", r.Kind, r.Key, err)
+		}
+		if profile != "" {
+			fields = append(fields, profile)
+		}
+	case KindRevocation:
+		v := &r.Revocation
+		fields = append(fields, v.Subject, v.User, unixOrEmpty(v.Before, time.Millisecond))
 	default:
 		return "", fmt.Errorf("writing a record of kind %q: the kind is not known", r.Kind)
 	}
@@ -114,6 +131,17 @@ func (r Record) line() (string, error) {
 		}
 	}
 	return strings.Join(fields, "\t"), nil
+}
+
+// profileText writes for whom and when an indicator counts, in JSON; empty for
+// everybody at all times.
+func profileText(p *indicator.Profile) (string, error) {
+	if p.Anyone() {
+		return "", nil
+	}
+	// The devices are not the device's business.
+	text, err := json.Marshal(indicator.Profile{People: p.People, Windows: p.Windows})
+	return string(text), err
 }
 
 func unixOrEmpty(t time.Time, unit time.Duration) string {
@@ -131,7 +159,7 @@ func unixOrEmpty(t time.Time, unit time.Duration) string {
 // parseLine is the reverse of line. An unknown kind is not an error: it comes
 // from a newer server and counts in the digest like any other.
 func parseLine(line string) (Record, error) {
-	var f [11]string
+	var f [12]string
 	n := splitTabs(line, f[:])
 	r := Record{Kind: Kind(f[0]), Key: f[1]}
 	if n < 2 || r.Kind == "" || r.Key == "" {
@@ -154,6 +182,17 @@ func parseLine(line string) (Record, error) {
 		if i.CreatedAt, err = parseUnix(f[10], time.Millisecond); err != nil {
 			return Record{}, fmt.Errorf("reading the creation time of record %.80q: %w", line, err)
 		}
+		if f[11] != "" {
+			if err = json.Unmarshal([]byte(f[11]), &i.Scope); err != nil {
+				return Record{}, fmt.Errorf("reading for whom record %.80q counts: %w", line, err)
+			}
+		}
+	case KindRevocation:
+		before, err := parseUnix(f[4], time.Millisecond)
+		if err != nil {
+			return Record{}, fmt.Errorf("reading the time of record %.80q: %w", line, err)
+		}
+		r.Revocation = bypass.Revocation{ID: r.Key, Subject: f[2], User: f[3], Before: before}
 	}
 	return r, nil
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/bundle"
+	"interdict/internal/bypass"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -29,7 +31,7 @@ func TestARecordSurvivesItsLine(t *testing.T) {
 			ID: "y", Type: indicator.TypeIP, Value: "192.0.2.2", Action: indicator.ActionBlock,
 			ExpiresAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), CreatedAt: at,
 		}),
-		bundle.Setting(bundle.SettingNetworkProtection, "audit", "policy-1"),
+		bundle.Setting(fleet.SettingNetworkProtection, "audit", "policy-1"),
 		bundle.Spare("aws.amazon.com", "aws"),
 	}
 	set := mustSet(t, want...)
@@ -169,4 +171,29 @@ func pick(rng *rand.Rand, records []bundle.Record) []bundle.Record {
 		out = append(out, r)
 	}
 	return out
+}
+
+func TestARecordKeepsForWhomAndWhenItCounts(t *testing.T) {
+	for _, r := range []bundle.Record{
+		bundle.Indicator(indicator.Indicator{
+			ID: "i", Type: indicator.TypeDomain, Value: "example.com", Action: indicator.ActionBlock, Source: indicator.SourceCustom,
+			Scope: indicator.Profile{
+				People:  indicator.People{IncludeUsers: []string{"anna"}, ExcludeUserGroups: []string{"vip\tuser"}},
+				Windows: []indicator.Window{{Days: []indicator.Day{indicator.Friday}, From: "08:00", To: "17:00"}},
+			},
+		}),
+		bundle.Revocation(bypass.Revocation{ID: "r", Subject: "dropbox", User: "anna", Before: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}),
+	} {
+		set, err := bundle.NewSet(slices.Values([]bundle.Record{r}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := set.Record(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", r.Kind, diff)
+		}
+	}
 }

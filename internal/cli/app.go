@@ -49,7 +49,7 @@ func appScope(groups names) func(appView) string {
 		if appTag(a) == "" {
 			return ""
 		}
-		return groups.scope(a.Tagging.Scope)
+		return groups.scope(a.Tagging.Scope.Scope)
 	}
 }
 

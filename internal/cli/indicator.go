@@ -32,7 +32,7 @@ func indicatorColumns(groups names) []column[indicator.Indicator] {
 		{"action", func(i indicator.Indicator) string { return string(i.Action) }},
 		{"severity", func(i indicator.Indicator) string { return string(i.Severity) }},
 		{"source", func(i indicator.Indicator) string { return string(i.Source) }},
-		{"scope", func(i indicator.Indicator) string { return groups.scope(i.Scope) }},
+		{"scope", func(i indicator.Indicator) string { return groups.scope(i.Scope.Scope) }},
 		{"expires", func(i indicator.Indicator) string { return formatTime(i.ExpiresAt) }},
 	}
 }

@@ -47,9 +47,9 @@ const (
 
 // Tagging is the tag of one app, and for whom it counts.
 type Tagging struct {
-	AppID string          `json:"app_id"`
-	Tag   Tag             `json:"tag" enum:"none,sanctioned,unsanctioned,monitored"`
-	Scope indicator.Scope `json:"scope"`
-	By    string          `json:"tagged_by,omitempty"`
-	At    time.Time       `json:"tagged_at,omitzero"`
+	AppID string            `json:"app_id"`
+	Tag   Tag               `json:"tag" enum:"none,sanctioned,unsanctioned,monitored"`
+	Scope indicator.Profile `json:"scope"`
+	By    string            `json:"tagged_by,omitempty"`
+	At    time.Time         `json:"tagged_at,omitzero"`
 }

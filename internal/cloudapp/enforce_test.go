@@ -27,7 +27,7 @@ func index() *cloudapp.Index {
 
 func TestEnforce(t *testing.T) {
 	tag := func(app string, tag cloudapp.Tag, scope indicator.Scope) cloudapp.Tagging {
-		return cloudapp.Tagging{AppID: app, Tag: tag, Scope: scope}
+		return cloudapp.Tagging{AppID: app, Tag: tag, Scope: indicator.Profile{Scope: scope}}
 	}
 	everybody := indicator.Scope{}
 	for _, test := range []struct {
@@ -107,10 +107,10 @@ func TestEnforce(t *testing.T) {
 func TestIndicatorsCarryTheTagging(t *testing.T) {
 	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	scope := indicator.Scope{Include: []string{"g"}}
-	got := index().Indicators(cloudapp.Tagging{AppID: "chime", Tag: cloudapp.TagUnsanctioned, Scope: scope, By: "ada", At: at})
+	got := index().Indicators(cloudapp.Tagging{AppID: "chime", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Profile{Scope: scope}, By: "ada", At: at})
 	want := []indicator.Indicator{{
 		ID: "chime:chime.aws.amazon.com", Type: indicator.TypeDomain, Value: "chime.aws.amazon.com", Action: indicator.ActionBlock,
-		Severity: indicator.SeverityMedium, Source: indicator.SourceCatalog, AppID: "chime", Scope: scope, GenerateAlert: true,
+		Severity: indicator.SeverityMedium, Source: indicator.SourceCatalog, AppID: "chime", Scope: indicator.Profile{Scope: scope}, GenerateAlert: true,
 		CreatedAt: at, CreatedBy: "ada",
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -45,6 +45,9 @@ const (
 	// IDGuardRestored says that somebody else changed the agent's kernel
 	// rules and that the agent put them back.
 	IDGuardRestored ID = 5901
+	// IDFileRefused says that a drop-in file of policy was not taken, and
+	// what it said before still counts.
+	IDFileRefused ID = 5902
 )
 
 // Action is what was done, in one word.
@@ -61,6 +64,7 @@ const (
 	ActionExecBlocked   Action = "exec_blocked"
 	ActionBundleRefused Action = "bundle_refused"
 	ActionGuardRestored Action = "guard_restored"
+	ActionFileRefused   Action = "file_refused"
 )
 
 // Evidence says how a destination was recognised.
@@ -129,7 +133,8 @@ type Change struct {
 	Setting string `json:"setting"`
 	Old     string `json:"old"`
 	New     string `json:"new"`
-	// Channel is where the new value came from: "server", "file" or "local".
+	// Channel is where the new value comes from: "server", "file",
+	// "environment", "local" or "default".
 	Channel string `json:"channel"`
 }
 
@@ -163,7 +168,10 @@ type Event struct {
 	Cut bool `json:"cut,omitempty"`
 	// Change is set on 5007 only.
 	Change *Change `json:"change,omitempty"`
-	// Reason is a sentence for people, on 1129, 5900 and 5901.
+	// Until is when a bypass ends, on 1129.
+	Until time.Time `json:"until,omitzero"`
+	// Reason is a sentence for people, on 5900 to 5902; on 1129 it is what
+	// the user gave, which may be nothing.
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -186,6 +194,8 @@ func (id ID) Title() string {
 		return "bundle refused"
 	case IDGuardRestored:
 		return "kernel rules restored"
+	case IDFileRefused:
+		return "policy file refused"
 	default:
 		return fmt.Sprintf("event %d", int(id))
 	}

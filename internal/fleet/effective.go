@@ -5,32 +5,106 @@ import (
 	"slices"
 )
 
-// The names of settings, as Effective.Origin and bundles have them.
-const (
-	SettingNetworkProtection = "network_protection"
-	SettingFailMode          = "fail_mode"
-)
+// Target is what decides which policies reach a device.
+type Target struct {
+	// Groups are the ids of the groups it is in, and "device:ID" for itself.
+	Groups []string
+	// OS is what it runs, as runtime.GOOS says it.
+	OS string
+}
+
+// Effective is what results for one device: every setting with a value, and
+// the policy each value came from (empty for a default).
+type Effective struct {
+	Settings Settings          `json:"settings"`
+	Origin   map[string]string `json:"origin"`
+	// Conflicts are settings that policies of the same priority make
+	// differently.
+	Conflicts []Conflict `json:"conflicts,omitempty"`
+}
 
 // Conflict says that two policies of the same priority make a setting
-// differently. The stricter value is in force.
+// differently. The stricter value is in force; where neither is stricter, that
+// of the older policy.
 type Conflict struct {
 	Setting string `json:"setting"`
 	// Policy is the one whose value is in force, Overruled the other.
-	Policy    string `json:"policy"`
-	Overruled string `json:"overruled"`
+	Policy         string `json:"policy"`
+	Value          string `json:"value"`
+	Overruled      string `json:"overruled"`
+	OverruledValue string `json:"overruled_value"`
 }
 
-// Modes returns all modes, the most lenient first.
-func Modes() []Mode { return []Mode{ModeDisabled, ModeAudit, ModeBlock} }
+// AppliesTo reports whether the policy is assigned to a device.
+func (p *Policy) AppliesTo(t Target) bool {
+	return p.Assigned && p.SupportsOS(t.OS) && p.Assignment.Covers(t.Groups)
+}
 
-// Valid reports whether m is one of [Modes].
-func (m Mode) Valid() bool { return slices.Contains(Modes(), m) }
+// SupportsOS reports whether the policy is for devices with an operating
+// system. One that is not known yet is spared by a platform filter.
+func (p *Policy) SupportsOS(os string) bool {
+	return len(p.Platforms) == 0 || slices.Contains(p.Platforms, os)
+}
 
-// FailModes returns all fail modes, the most lenient first.
-func FailModes() []FailMode { return []FailMode{FailOpen, FailClosed} }
+// Resolve merges the policies that apply to a device, setting by setting: the
+// policy with the highest priority that makes the setting wins, and of several
+// with the same priority the strictest value, which is a conflict if they
+// differ. What no policy makes has its default. The result does not depend on
+// the order of the policies.
+func Resolve(policies []Policy, t Target) Effective {
+	var applying []*Policy
+	for i := range policies {
+		if policies[i].AppliesTo(t) {
+			applying = append(applying, &policies[i])
+		}
+	}
+	slices.SortFunc(applying, func(a, b *Policy) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	e := Effective{Settings: Defaults(), Origin: make(map[string]string)}
+	for _, d := range Definitions() {
+		e.settle(&d, applying)
+	}
+	return e
+}
 
-// Valid reports whether m is one of [FailModes].
-func (m FailMode) Valid() bool { return slices.Contains(FailModes(), m) }
+// settle settles one setting. Policies are sorted by priority, then by age.
+func (e *Effective) settle(d *Definition, policies []*Policy) {
+	var rivals []*Policy
+	for _, p := range policies {
+		if d.get(&p.Settings) == "" {
+			continue
+		}
+		if len(rivals) > 0 && p.Priority < rivals[0].Priority {
+			break
+		}
+		rivals = append(rivals, p)
+	}
+	e.Origin[d.Name] = ""
+	if len(rivals) == 0 {
+		return
+	}
+	winner := rivals[0]
+	for _, p := range rivals[1:] {
+		if d.Compare(d.get(&p.Settings), d.get(&winner.Settings)) > 0 {
+			winner = p
+		}
+	}
+	value := d.get(&winner.Settings)
+	d.set(&e.Settings, value)
+	e.Origin[d.Name] = winner.ID
+	for _, p := range rivals {
+		if other := d.get(&p.Settings); other != value {
+			e.Conflicts = append(e.Conflicts, Conflict{Setting: d.Name, Policy: winner.ID, Value: value, Overruled: p.ID, OverruledValue: other})
+		}
+	}
+}
+
+// DeviceGroup is the id of the group that has one device and no other, as a
+// scope mentions it.
+func DeviceGroup(id DeviceID) string { return deviceGroupPrefix + string(id) }
+
+const deviceGroupPrefix = "device:"
 
 // InGroup reports whether a device with these labels and static memberships
 // is in the group: it is a member, or the group matches labels and the device
@@ -45,61 +119,4 @@ func (g *Group) InGroup(labels map[string]string, static []string) bool {
 		}
 	}
 	return len(g.Match) > 0
-}
-
-// AppliesTo reports whether the policy is assigned to a device in these
-// groups.
-func (p *Policy) AppliesTo(groups []string) bool {
-	return p.Assigned && p.Assignment.Covers(groups)
-}
-
-// Resolve merges the policies that apply to a device in these groups, setting
-// by setting: the policy with the highest priority that makes the setting
-// wins, and of several with the same priority the strictest value, which is a
-// conflict if they differ. What no policy makes has its default.
-func Resolve(policies []Policy, groups []string) Effective {
-	var applying []*Policy
-	for i := range policies {
-		if policies[i].AppliesTo(groups) {
-			applying = append(applying, &policies[i])
-		}
-	}
-	slices.SortFunc(applying, func(a, b *Policy) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.ID, b.ID))
-	})
-	e := Effective{Settings: Defaults(), Origin: make(map[string]string)}
-	resolve(&e, applying, SettingNetworkProtection, Modes(), &e.Settings.NetworkProtection,
-		func(s *Settings) Mode { return s.NetworkProtection })
-	resolve(&e, applying, SettingFailMode, FailModes(), &e.Settings.FailMode,
-		func(s *Settings) FailMode { return s.FailMode })
-	return e
-}
-
-// resolve settles one setting, whose values are ordered from lenient to
-// strict. Policies are sorted by priority.
-func resolve[V comparable](e *Effective, policies []*Policy, name string, values []V, out *V, get func(*Settings) V) {
-	var unset V
-	var winner *Policy
-	for _, p := range policies {
-		v := get(&p.Settings)
-		switch {
-		case v == unset:
-			continue
-		case winner == nil:
-			winner, *out = p, v
-		case p.Priority < winner.Priority:
-			// Overruled by priority, as meant.
-		case v == *out:
-			// They agree.
-		case slices.Index(values, v) > slices.Index(values, *out):
-			e.Conflicts = append(e.Conflicts, Conflict{Setting: name, Policy: p.ID, Overruled: winner.ID})
-			winner, *out = p, v
-		default:
-			e.Conflicts = append(e.Conflicts, Conflict{Setting: name, Policy: winner.ID, Overruled: p.ID})
-		}
-	}
-	e.Origin[name] = ""
-	if winner != nil {
-		e.Origin[name] = winner.ID
-	}
 }

@@ -52,8 +52,8 @@ func TestResolve(t *testing.T) {
 			[]fleet.Policy{policy("a", 1, fleet.ModeAudit, "", all), policy("b", 1, fleet.ModeBlock, "", all), policy("c", 1, fleet.ModeDisabled, "", all)},
 			fleet.ModeBlock, fleet.FailOpen, "b ",
 			[]fleet.Conflict{
-				{Setting: fleet.SettingNetworkProtection, Policy: "b", Overruled: "a"},
-				{Setting: fleet.SettingNetworkProtection, Policy: "b", Overruled: "c"},
+				{Setting: fleet.SettingNetworkProtection, Policy: "b", Value: "block", Overruled: "a", OverruledValue: "audit"},
+				{Setting: fleet.SettingNetworkProtection, Policy: "b", Value: "block", Overruled: "c", OverruledValue: "disabled"},
 			},
 		},
 		{
@@ -68,7 +68,7 @@ func TestResolve(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := fleet.Resolve(test.policies, []string{"g1", "g2"})
+			got := fleet.Resolve(test.policies, fleet.Target{Groups: []string{"g1", "g2"}})
 			if got.Settings.NetworkProtection != test.mode || got.Settings.FailMode != test.fail {
 				t.Errorf("settings %+v, want %s and %s", got.Settings, test.mode, test.fail)
 			}

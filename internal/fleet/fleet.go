@@ -11,37 +11,6 @@ import (
 	"interdict/internal/indicator"
 )
 
-// Mode is what a protection does with what it recognises.
-type Mode string
-
-// The modes, from the most lenient to the strictest.
-const (
-	ModeDisabled Mode = "disabled"
-	ModeAudit    Mode = "audit"
-	ModeBlock    Mode = "block"
-)
-
-// FailMode is what happens to a connection that cannot be judged in time.
-type FailMode string
-
-// The fail modes.
-const (
-	FailOpen   FailMode = "open"
-	FailClosed FailMode = "closed"
-)
-
-// Settings are the settings a policy can make. An empty value leaves the
-// setting to the next policy in line, or to its default.
-type Settings struct {
-	NetworkProtection Mode     `json:"network_protection,omitempty" enum:"disabled,audit,block" doc:"What is done with connections to unsanctioned apps"`
-	FailMode          FailMode `json:"fail_mode,omitempty" enum:"open,closed" doc:"What happens to a connection that cannot be judged"`
-}
-
-// Defaults are the values of settings that no policy makes.
-func Defaults() Settings {
-	return Settings{NetworkProtection: ModeDisabled, FailMode: FailOpen}
-}
-
 // DeviceID identifies an enrolled device: a ULID given at enrolment, which
 // also is the common name of its certificate.
 type DeviceID string
@@ -85,18 +54,58 @@ type Applied struct {
 	Mode Mode `json:"mode,omitempty"`
 	// Error says why the newest bundle could not be applied.
 	Error string `json:"error,omitempty"`
+	// Settings are those that are not what the server asked for; the others
+	// are in force.
+	Settings []SettingReport `json:"settings,omitempty"`
+	// Health are the lasting faults that the agent knows of.
+	Health []HealthItem `json:"health,omitempty"`
 }
 
-// Group is a set of devices: static members, and every device that carries
-// all of the labels in Match.
+// SettingReport is what a device says of one setting.
+type SettingReport struct {
+	Setting string `json:"setting"`
+	// Value is the one in force, Channel where it comes from.
+	Value   string  `json:"value"`
+	Channel Channel `json:"channel"`
+	// State is SettingFailed or SettingNotApplicable, with Text saying why, or
+	// SettingApplied where only the channel is worth telling.
+	State SettingState `json:"state"`
+	Text  string       `json:"text,omitempty"`
+}
+
+// HealthItem is a lasting fault of an agent.
+type HealthItem struct {
+	Code  string    `json:"code"`
+	Since time.Time `json:"since"`
+	Text  string    `json:"text"`
+}
+
+// Channel is a way by which a device comes by its settings.
+type Channel string
+
+// The channels, in the order of precedence. A server's policy goes before
+// what is said on the device; what no policy makes is not the server's word.
+const (
+	ChannelServer      Channel = "server"
+	ChannelFile        Channel = "file"
+	ChannelEnvironment Channel = "environment"
+	ChannelLocal       Channel = "local"
+	ChannelDefault     Channel = "default"
+)
+
+// Group is a set of devices: static members, and every device for which Rule
+// is true.
 type Group struct {
-	ID          string            `json:"id"`
-	Name        string            `json:"name"`
-	Description string            `json:"description,omitempty"`
-	Members     []DeviceID        `json:"members,omitempty"`
-	Match       map[string]string `json:"match_labels,omitempty"`
-	Version     uint64            `json:"version"`
-	CreatedAt   time.Time         `json:"created_at"`
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Description string     `json:"description,omitempty"`
+	Members     []DeviceID `json:"members,omitempty"`
+	// Rule is an expression over the properties of a device, see package
+	// grouprule; empty for static members only.
+	Rule      string            `json:"rule,omitempty"`
+	Match     map[string]string `json:"match_labels,omitempty"`
+	Version   uint64            `json:"version"`
+	CreatedAt time.Time         `json:"created_at"`
 }
 
 // Policy is a configuration policy: settings for the groups it is assigned
@@ -110,21 +119,14 @@ type Policy struct {
 	// Assigned is false until the policy was assigned; an unassigned policy
 	// applies to nobody, while an assignment without groups applies to all.
 	Assigned bool `json:"assigned"`
+	// Platforms limits it to devices with these operating systems; none
+	// means any.
+	Platforms []string `json:"platforms,omitempty" enum:"linux,windows"`
 	// Priority: the higher one wins.
 	Priority  int       `json:"priority"`
 	Version   uint64    `json:"version"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
-}
-
-// Effective is what results for one device: every setting with a value, and
-// the policy each value came from (empty for a default).
-type Effective struct {
-	Settings Settings          `json:"settings"`
-	Origin   map[string]string `json:"origin"`
-	// Conflicts are settings that policies of the same priority make
-	// differently.
-	Conflicts []Conflict `json:"conflicts,omitempty"`
 }
 
 // Feature is a switch of the whole server.

@@ -43,3 +43,16 @@ func (r *Rollout) Add(s RolloutState) {
 		r.Pending++
 	}
 }
+
+// SettingState says how far one setting has come on one device.
+type SettingState string
+
+// The states of a setting on a device.
+const (
+	SettingApplied       SettingState = "applied"
+	SettingPending       SettingState = "pending"
+	SettingOffline       SettingState = "offline"
+	SettingFailed        SettingState = "error"
+	SettingConflict      SettingState = "conflict"
+	SettingNotApplicable SettingState = "not_applicable"
+)

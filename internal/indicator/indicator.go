@@ -58,10 +58,15 @@ const (
 	SourceCatalog Source = "catalog"
 	SourceCustom  Source = "custom"
 	SourceFeed    Source = "feed"
+	// SourceLocal is a drop-in file on the device itself.
+	SourceLocal Source = "local"
+	// SourceResolver is the list of encrypted DNS services that bypass
+	// protection is about.
+	SourceResolver Source = "resolver"
 )
 
-// Scope limits something to device groups. Exclude beats include; an empty
-// Include means every device.
+// Scope limits something to device groups, by their ids, and to single devices,
+// as "device:ID". Exclude beats include; an empty Include means every device.
 type Scope struct {
 	Include []string `json:"include_groups,omitempty" doc:"Device groups it applies to; empty means all devices"`
 	Exclude []string `json:"exclude_groups,omitempty" doc:"Device groups it does not apply to; exclude beats include"`
@@ -90,9 +95,9 @@ type Indicator struct {
 	Severity Severity `json:"severity,omitempty" enum:"informational,low,medium,high"`
 	Source   Source   `json:"source" enum:"catalog,custom,feed"`
 	// AppID is the cloud app the indicator belongs to, if any.
-	AppID       string `json:"app_id,omitempty"`
-	Description string `json:"description,omitempty"`
-	Scope       Scope  `json:"scope"`
+	AppID       string  `json:"app_id,omitempty"`
+	Description string  `json:"description,omitempty"`
+	Scope       Profile `json:"scope"`
 	// ExpiresAt is when the indicator ceases to exist; zero means never.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	// GenerateAlert makes its events raise alerts.

@@ -29,7 +29,7 @@ func Severities() []Severity {
 
 // Sources returns all sources in the order of precedence.
 func Sources() []Source {
-	return []Source{SourceCustom, SourceFeed, SourceCatalog}
+	return []Source{SourceCustom, SourceFeed, SourceCatalog, SourceLocal, SourceResolver}
 }
 
 // Valid reports whether t is one of [Types].
@@ -83,7 +83,7 @@ func Validate(i Indicator, now time.Time) (Indicator, fault.Fields) {
 		faults.Add("expires_at", "must be in the future")
 	}
 	checkDescription(&faults, i.Description)
-	checkScope(&faults, i.Scope)
+	checkProfile(&faults, &i.Scope)
 	return i, faults
 }
 
@@ -101,6 +101,52 @@ func checkDescription(faults *fault.Fields, text string) {
 	if strings.ContainsFunc(text, func(r rune) bool { return r < 0x20 && r != '\n' && r != '\t' || r == 0x7f }) {
 		faults.Add("description", "must not have control characters")
 	}
+}
+
+// maxPeople bounds each list of users and of their groups, maxWindows the
+// windows, and maxUserName a name in bytes.
+const (
+	maxPeople   = 200
+	maxWindows  = 50
+	maxUserName = 256
+)
+
+func checkProfile(faults *fault.Fields, p *Profile) {
+	checkScope(faults, p.Scope)
+	for _, list := range []struct {
+		name  string
+		names []string
+	}{
+		{"scope.include_users", p.IncludeUsers},
+		{"scope.exclude_users", p.ExcludeUsers},
+		{"scope.include_user_groups", p.IncludeUserGroups},
+		{"scope.exclude_user_groups", p.ExcludeUserGroups},
+	} {
+		if len(list.names) > maxPeople {
+			faults.Add(list.name, "must not have more than %d names", maxPeople)
+		}
+		if slices.ContainsFunc(list.names, func(n string) bool {
+			return n == "" || len(n) > maxUserName || strings.ContainsFunc(n, func(r rune) bool { return r < 0x20 || r == 0x7f })
+		}) {
+			faults.Add(list.name, "must have names of 1 to %d printable bytes", maxUserName)
+		}
+	}
+	if len(p.Windows) > maxWindows {
+		faults.Add("scope.windows", "must not have more than %d windows", maxWindows)
+	}
+	for i := range p.Windows {
+		if err := p.Windows[i].Check(); err != nil {
+			faults.Add("scope.windows", "%s", err)
+		}
+	}
+}
+
+// CheckProfile returns what is wrong with a profile, the fields called as in
+// the JSON of an indicator.
+func CheckProfile(p *Profile) fault.Fields {
+	var faults fault.Fields
+	checkProfile(&faults, p)
+	return faults
 }
 
 func checkScope(faults *fault.Fields, s Scope) {

@@ -15,13 +15,13 @@ func TestValidateTellsAllFaultsAtOnce(t *testing.T) {
 	_, got := indicator.Validate(indicator.Indicator{
 		Type: indicator.TypeDomain, Value: "co.uk", Action: "deny", Severity: "fatal", Source: "rumour",
 		Description: strings.Repeat("a", indicator.MaxDescription) + "\x00", ExpiresAt: noon,
-		Scope: indicator.Scope{Include: []string{"g", ""}, Exclude: []string{"", "g"}},
+		Scope: indicator.Profile{Scope: indicator.Scope{Include: []string{"g", ""}, Exclude: []string{"", "g"}}},
 	}, noon)
 	want := fault.Fields{
 		{Name: "value", Rule: "must not be a public suffix: everybody's names are below it"},
 		{Name: "action", Rule: "must be one of allow, warn, block, audit"},
 		{Name: "severity", Rule: "must be one of informational, low, medium, high"},
-		{Name: "source", Rule: "must be one of custom, feed, catalog"},
+		{Name: "source", Rule: "must be one of custom, feed, catalog, local, resolver"},
 		{Name: "expires_at", Rule: "must be in the future"},
 		{Name: "description", Rule: "must not be longer than 1024 bytes"},
 		{Name: "description", Rule: "must not have control characters"},
@@ -45,7 +45,7 @@ func TestValidateDoesNotReadAValueOfAnUnknownType(t *testing.T) {
 func TestValidateReturnsTheCanonicalValue(t *testing.T) {
 	in := indicator.Indicator{
 		Type: indicator.TypeDomain, Value: "Example.COM.", Action: indicator.ActionBlock, Source: indicator.SourceCustom,
-		Description: "two\nlines", ExpiresAt: noon.Add(time.Second), Scope: indicator.Scope{Include: []string{"a"}, Exclude: []string{"b"}},
+		Description: "two\nlines", ExpiresAt: noon.Add(time.Second), Scope: indicator.Profile{Scope: indicator.Scope{Include: []string{"a"}, Exclude: []string{"b"}}},
 	}
 	want := in
 	want.Value = "example.com"

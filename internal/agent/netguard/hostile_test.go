@@ -13,6 +13,7 @@ import (
 	"interdict/internal/agent/sniff"
 	"interdict/internal/bundle"
 	"interdict/internal/event"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -213,7 +214,7 @@ func FuzzConversation(f *testing.F) {
 	f.Add(script(3, answerFor(f, "itunes.apple.com", "198.51.100.7")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := newDesk(t, map[uint16]int{1: 7})
-		d.rules("block", block("itunes.apple.com"), bundle.Setting(bundle.SettingFailMode, "closed", ""))
+		d.rules("block", block("itunes.apple.com"), bundle.Setting(fleet.SettingFailMode, "closed", ""))
 		seq := uint32(0)
 		for len(data) >= 5 {
 			kind, port, n := data[0], binary.BigEndian.Uint16(data[1:]), int(binary.BigEndian.Uint16(data[3:]))

@@ -19,6 +19,7 @@ import (
 	"interdict/internal/agent/sniff"
 	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -66,7 +67,7 @@ func newDesk(t *testing.T, pids map[uint16]int) *desk {
 // rules gives the inspector a ruleset and returns what it has to cut.
 func (d *desk) rules(mode string, records ...bundle.Record) []netguard.Observation {
 	d.t.Helper()
-	records = append(records, bundle.Setting(bundle.SettingNetworkProtection, mode, "p1"), bundle.App("itunes", "iTunes"))
+	records = append(records, bundle.Setting(fleet.SettingNetworkProtection, mode, "p1"), bundle.App("itunes", "iTunes"))
 	set, err := bundle.NewSet(slices.Values(records))
 	if err != nil {
 		d.t.Fatal(err)
@@ -172,7 +173,7 @@ func TestAConnectionThatNeverSaysItsNameIsGivenUp(t *testing.T) {
 	for mode, want := range map[string]netguard.Decision{"open": netguard.Accept, "closed": netguard.Refuse} {
 		t.Run(mode, func(t *testing.T) {
 			d := newDesk(t, nil)
-			d.rules("block", block("itunes.apple.com"), bundle.Setting(bundle.SettingFailMode, mode, ""))
+			d.rules("block", block("itunes.apple.com"), bundle.Setting(fleet.SettingFailMode, mode, ""))
 			if v := d.judge(netguard.QueueFlow, tcpPacket(client, server, 1, []byte{0x16, 0x03})); v.Decision != netguard.Pass {
 				t.Fatalf("got decision %d for the first bytes, want pass", v.Decision)
 			}
@@ -368,7 +369,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add(uint16(0), tcpPacket(client, server, 1, []byte("GET / HTTP/1.1\r\nHost: itunes.apple.com\r\n\r\n")))
 	f.Add(uint16(1), udpPacket(resolver, client, answerFor(f, "itunes.apple.com", "198.51.100.7")))
 	f.Add(uint16(1), tcpPacket(resolver, client, 1, frame(answerFor(f, "itunes.apple.com", "198.51.100.7"))[:40]))
-	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com"), bundle.Setting(bundle.SettingNetworkProtection, "block", "")}))
+	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com"), bundle.Setting(fleet.SettingNetworkProtection, "block", "")}))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -399,7 +400,7 @@ func BenchmarkHandleHello(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com"), bundle.Setting(bundle.SettingNetworkProtection, "block", "")}))
+	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com"), bundle.Setting(fleet.SettingNetworkProtection, "block", "")}))
 	if err != nil {
 		b.Fatal(err)
 	}

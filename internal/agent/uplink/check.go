@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"interdict/internal/agent/health"
@@ -202,7 +203,7 @@ func (u *Uplink) applied() fleet.Applied {
 func (u *Uplink) acknowledgeOnce(ctx context.Context) error {
 	now := u.applied()
 	asked := u.acknowledge.Swap(false)
-	if !u.have.Whole() || now == u.acked && !asked {
+	if !u.have.Whole() || reflect.DeepEqual(now, u.acked) && !asked {
 		return nil
 	}
 	sent := now

@@ -388,7 +388,7 @@ func (s *testServer) say(m bundle.MessageType) {
 // setOf makes a set with the mode and n apps.
 func setOf(t *testing.T, mode fleet.Mode, n int) bundle.Set {
 	t.Helper()
-	records := []bundle.Record{bundle.Setting(bundle.SettingNetworkProtection, string(mode), "policy-1")}
+	records := []bundle.Record{bundle.Setting(fleet.SettingNetworkProtection, string(mode), "policy-1")}
 	for i := range n {
 		records = append(records, bundle.App(fmt.Sprintf("app-%04d", i), fmt.Sprintf("App %d", i)))
 	}

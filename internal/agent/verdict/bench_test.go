@@ -9,6 +9,7 @@ import (
 
 	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -18,7 +19,7 @@ const benchSize = 100_000
 // 1,000 apps, 9,000 addresses and 1,000 urls.
 func hundredThousand() iter.Seq[bundle.Record] {
 	return func(yield func(bundle.Record) bool) {
-		if !yield(bundle.Setting(bundle.SettingNetworkProtection, "block", "01J0000000000000000000000P")) {
+		if !yield(bundle.Setting(fleet.SettingNetworkProtection, "block", "01J0000000000000000000000P")) {
 			return
 		}
 		for n := range benchSize {

@@ -141,7 +141,7 @@ func precedence(a, b indicator.Indicator) int {
 	aPath, aName, aPrefix := keys(a)
 	bPath, bName, bPrefix := keys(b)
 	actions := []indicator.Action{"allow", "warn", "block", "audit"}
-	sources := []indicator.Source{"custom", "feed", "catalog"}
+	sources := []indicator.Source{"custom", "feed", "catalog", "local", "resolver"}
 	return cmp.Or(
 		cmp.Compare(aPath, bPath), cmp.Compare(aName, bName), cmp.Compare(aPrefix, bPrefix),
 		cmp.Compare(slices.Index(actions, a.Action), slices.Index(actions, b.Action)),
@@ -241,7 +241,7 @@ func checkAgainstReference(t *testing.T, data []byte) {
 	t.Helper()
 	c := choices(data)
 	ref := &reference{spares: make(map[string]string), mode: one(&c, fleet.ModeBlock, fleet.ModeBlock, fleet.ModeAudit, fleet.ModeDisabled)}
-	records := []bundle.Record{bundle.Setting(bundle.SettingNetworkProtection, string(ref.mode), "")}
+	records := []bundle.Record{bundle.Setting(fleet.SettingNetworkProtection, string(ref.mode), "")}
 	for n := range c.below(24) {
 		i := c.indicator(n)
 		ref.indicators = append(ref.indicators, i)

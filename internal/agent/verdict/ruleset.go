@@ -72,13 +72,13 @@ func (r *Ruleset) add(index uint32, record *bundle.Record) error {
 
 func (r *Ruleset) addSetting(record *bundle.Record) error {
 	switch record.Key {
-	case bundle.SettingNetworkProtection:
+	case fleet.SettingNetworkProtection:
 		r.mode, r.policyID = fleet.Mode(record.Value), record.Origin
 		switch r.mode {
 		case fleet.ModeDisabled, fleet.ModeAudit, fleet.ModeBlock:
 			return nil
 		}
-	case bundle.SettingFailMode:
+	case fleet.SettingFailMode:
 		r.failMode = fleet.FailMode(record.Value)
 		switch r.failMode {
 		case fleet.FailOpen, fleet.FailClosed:

@@ -44,9 +44,9 @@ func TestCases(t *testing.T) {
 // otherwise.
 func compile(tb testing.TB, records ...bundle.Record) *verdict.Ruleset {
 	tb.Helper()
-	isMode := func(r bundle.Record) bool { return r.Key == bundle.SettingNetworkProtection }
+	isMode := func(r bundle.Record) bool { return r.Key == fleet.SettingNetworkProtection }
 	if !slices.ContainsFunc(records, isMode) {
-		records = append(records, bundle.Setting(bundle.SettingNetworkProtection, "block", "p1"))
+		records = append(records, bundle.Setting(fleet.SettingNetworkProtection, "block", "p1"))
 	}
 	set, err := bundle.NewSet(slices.Values(records))
 	if err != nil {
@@ -119,7 +119,7 @@ func TestWhatAnActionMeansInEachMode(t *testing.T) {
 	} {
 		t.Run(string(tt.action)+" in "+string(tt.mode), func(t *testing.T) {
 			r := compile(t, custom(tt.action, indicator.TypeDomain, "example.com"),
-				bundle.Setting(bundle.SettingNetworkProtection, string(tt.mode), "p1"))
+				bundle.Setting(fleet.SettingNetworkProtection, string(tt.mode), "p1"))
 			d := r.Decide(verdict.Subject{Host: "example.com"}, noon)
 			if d.Action != tt.want || d.Refuses() != tt.refuses || d.Reports() != tt.reports {
 				t.Errorf("action %q, refuses %t, reports %t; want %q, %t, %t", d.Action, d.Refuses(), d.Reports(), tt.want, tt.refuses, tt.reports)
@@ -129,7 +129,7 @@ func TestWhatAnActionMeansInEachMode(t *testing.T) {
 }
 
 func TestCompileReadsTheSettings(t *testing.T) {
-	r := compile(t, bundle.Setting(bundle.SettingNetworkProtection, "audit", "p7"), bundle.Setting(bundle.SettingFailMode, "closed", "p8"))
+	r := compile(t, bundle.Setting(fleet.SettingNetworkProtection, "audit", "p7"), bundle.Setting(fleet.SettingFailMode, "closed", "p8"))
 	if r.Mode() != fleet.ModeAudit || r.PolicyID() != "p7" || r.FailMode() != fleet.FailClosed {
 		t.Errorf("mode %q by %q, fail mode %q", r.Mode(), r.PolicyID(), r.FailMode())
 	}
@@ -160,7 +160,7 @@ func TestCompileIgnoresWhatANewerServerSays(t *testing.T) {
 		"ind\t1\tja4\tt13d1516h2\tblock\t\tcustom\t\t\t0\t",
 		"ind\t2\tdomain\texample.com\tquarantine\t\tcustom\t\t\t0\t",
 		"ind\t3\tip\t192.0.2.1\tquarantine\t\tcustom\t\t\t0\t",
-		"ind\t4\tdomain\texample.org\tblock\t\tcustom\t\t\t0\t\tsomething new",
+		"ind\t4\tdomain\texample.org\tblock\t\tcustom\t\t\t0\t\t\tsomething new",
 	))
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +221,7 @@ func TestAddresses(t *testing.T) {
 		{"in disabled mode there is nothing to know", fleet.ModeDisabled, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := compile(t, append(slices.Clone(records), bundle.Setting(bundle.SettingNetworkProtection, string(tt.mode), ""))...)
+			r := compile(t, append(slices.Clone(records), bundle.Setting(fleet.SettingNetworkProtection, string(tt.mode), ""))...)
 			refused, watched := r.Addresses(noon)
 			if diff := cmp.Diff(tt.refused, texts(refused)); diff != "" {
 				t.Errorf("refused (-want +got):\n%s", diff)

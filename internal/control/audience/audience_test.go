@@ -61,7 +61,7 @@ func compile(tb testing.TB, c *audience.Compiler, s *audience.State, changed aud
 func everything() audience.Changed { return audience.Changed{Everything: true} }
 
 func tagging(scope ...string) cloudapp.Tagging {
-	return cloudapp.Tagging{AppID: "itunes", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: scope}, At: noon}
+	return cloudapp.Tagging{AppID: "itunes", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Profile{Scope: indicator.Scope{Include: scope}}, At: noon}
 }
 
 // keys returns the keys of an audience's records of a kind.
@@ -138,7 +138,7 @@ func TestFollowingChangesGivesTheSameAsCompilingAfresh(t *testing.T) {
 		},
 		func() audience.Changed {
 			i := s.Indicators["01JNXC8V7Y0000000000000003"]
-			i.Scope = indicator.Scope{Exclude: []string{"g1"}}
+			i.Scope = indicator.Profile{Scope: indicator.Scope{Exclude: []string{"g1"}}}
 			s.Indicators[i.ID] = i
 			delete(s.Indicators, "01JNXC8V7Y0000000000000005")
 			return audience.Changed{Indicators: map[string]bool{i.ID: true, "01JNXC8V7Y0000000000000005": true}}
@@ -179,7 +179,7 @@ func TestAChangeIsDatedForTheDevicesItConcernsOnly(t *testing.T) {
 	s.Revision++
 	// It leaves g1 as it is, though g1 is told apart from others by now.
 	s.Groups["g2"] = fleet.Group{ID: "g2", Name: "g2"}
-	s.Taggings["apple-dev"] = cloudapp.Tagging{AppID: "apple-dev", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"g0"}, Exclude: []string{"g1"}}, At: noon}
+	s.Taggings["apple-dev"] = cloudapp.Tagging{AppID: "apple-dev", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Profile{Scope: indicator.Scope{Include: []string{"g0"}, Exclude: []string{"g1"}}}, At: noon}
 	got, _ := compile(t, c, s, audience.Changed{Taggings: true, Groups: true})
 	for id, want := range map[fleet.DeviceID]uint64{"d00000": 3, "d00001": 1, "d00002": 3, "d00003": 1, "gone": 0} {
 		if since := got.Since(id); since != want {

@@ -176,7 +176,7 @@ type parts struct {
 
 // audience returns the audience of devices in these groups.
 func (w *work) audience(groups []string) (*Audience, error) {
-	effective := fleet.Resolve(w.policies, groups)
+	effective := fleet.Resolve(w.policies, fleet.Target{Groups: groups})
 	var scoped []string
 	for _, g := range groups {
 		if w.mentioned[g] {
@@ -225,9 +225,9 @@ func (w *work) make(key string, effective fleet.Effective, groups []string) (*Au
 // records are the settings and what follows from tags.
 func (w *work) records(effective fleet.Effective, groups []string) []bundle.Record {
 	records := []bundle.Record{
-		bundle.Setting(bundle.SettingNetworkProtection, string(effective.Settings.NetworkProtection),
+		bundle.Setting(fleet.SettingNetworkProtection, string(effective.Settings.NetworkProtection),
 			effective.Origin[fleet.SettingNetworkProtection]),
-		bundle.Setting(bundle.SettingFailMode, string(effective.Settings.FailMode), effective.Origin[fleet.SettingFailMode]),
+		bundle.Setting(fleet.SettingFailMode, string(effective.Settings.FailMode), effective.Origin[fleet.SettingFailMode]),
 	}
 	if !w.state.Enabled(fleet.FeatureAppEnforcement) {
 		return records
@@ -259,7 +259,7 @@ func mentioned(state *State, custom *customs) map[string]bool {
 	}
 	for _, t := range state.Taggings {
 		if t.Tag.Enforced() {
-			mention(t.Scope)
+			mention(t.Scope.Scope)
 		}
 	}
 	for _, b := range custom.buckets {

@@ -76,9 +76,9 @@ func (c *customs) collect(changes map[string]*bucketChange, id string, state *St
 	if !ok || c.protected.Check(&i) != nil {
 		return
 	}
-	key := scopeKey(i.Scope)
+	key := scopeKey(i.Scope.Scope)
 	now := change(key)
-	now.scope, now.put = i.Scope, append(now.put, bundle.Indicator(i))
+	now.scope, now.put = i.Scope.Scope, append(now.put, bundle.Indicator(i))
 	c.in[id] = key
 }
 

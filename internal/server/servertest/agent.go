@@ -182,7 +182,7 @@ func (a *Agent) Apply(ctx context.Context) (bundle.Header, error) {
 // Mode is the network protection mode of the bundle in force.
 func (a *Agent) Mode() fleet.Mode {
 	for _, r := range a.Have.Set.All() {
-		if r.Err == nil && r.Kind == bundle.KindSetting && r.Key == bundle.SettingNetworkProtection {
+		if r.Err == nil && r.Kind == bundle.KindSetting && r.Key == fleet.SettingNetworkProtection {
 			return fleet.Mode(r.Value)
 		}
 	}

@@ -151,7 +151,7 @@ type policy struct {
 }
 
 func (p *policy) in(mode fleet.Mode) (bundle.Set, error) {
-	records := append(slices.Clone(p.records), bundle.Setting(bundle.SettingNetworkProtection, string(mode), PolicyID))
+	records := append(slices.Clone(p.records), bundle.Setting(fleet.SettingNetworkProtection, string(mode), PolicyID))
 	return bundle.NewSet(slices.Values(records))
 }
 
