@@ -22,6 +22,9 @@ const (
 	RoleAdministrator Role = "administrator"
 )
 
+// Valid reports whether the role is one of those above.
+func (r Role) Valid() bool { return r.rank() > 0 }
+
 // Allows reports whether the role includes need.
 func (r Role) Allows(need Role) bool { return r.rank() > 0 && r.rank() >= need.rank() }
 
@@ -49,7 +52,7 @@ type Actor struct {
 	Source string
 }
 
-// system is the server itself.
-func system(part string) Actor {
+// System is a part of the server itself.
+func System(part string) Actor {
 	return Actor{Kind: ActorSystem, Name: "interdict", Role: RoleAdministrator, Source: part}
 }

@@ -7,6 +7,10 @@ import (
 	"strings"
 
 	"interdict/internal/cloudapp"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/find"
+	"interdict/internal/control/input"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
@@ -16,18 +20,18 @@ import (
 const maxTagged = 1000
 
 // Apps returns cloud apps, sorted by id.
-func (s *Service) Apps(ctx context.Context, q AppQuery) (Page[AppView], error) {
+func (s *Service) Apps(ctx context.Context, q AppQuery) (page.Page[AppView], error) {
 	if err := s.fresh(ctx); err != nil {
-		return Page[AppView]{}, err
+		return page.Page[AppView]{}, err
 	}
 	if q.Tag != "" && !q.Tag.Valid() {
 		var faults fault.Fields
 		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")
-		return Page[AppView]{}, faults.Err("the query is not valid")
+		return page.Page[AppView]{}, faults.Err("the query is not valid")
 	}
 	if q.Category = foldCategory(q.Category); q.Category != "" {
 		if err := s.checkCategory(q.Category); err != nil {
-			return Page[AppView]{}, err
+			return page.Page[AppView]{}, err
 		}
 	}
 	s.mu.RLock()
@@ -39,15 +43,15 @@ func (s *Service) Apps(ctx context.Context, q AppQuery) (Page[AppView], error) {
 			found = append(found, view)
 		}
 	}
-	return paginate(found, q.PageQuery, func(a *AppView) string { return a.ID })
+	return page.Of(found, q.Query, func(a *AppView) string { return a.ID })
 }
 
 func (q *AppQuery) matches(a *AppView) bool {
 	if q.Tag != "" && a.Tagging.Tag != q.Tag || q.Category != "" && a.Category != q.Category {
 		return false
 	}
-	return contains(q.Search, a.ID, a.Name, a.Vendor) ||
-		slices.ContainsFunc(a.Domains, func(d cloudapp.Domain) bool { return contains(q.Search, d.Name) })
+	return input.Contains(q.Search, a.ID, a.Name, a.Vendor) ||
+		slices.ContainsFunc(a.Domains, func(d cloudapp.Domain) bool { return input.Contains(q.Search, d.Name) })
 }
 
 // appView is called with s.mu held.
@@ -64,22 +68,13 @@ func (s *Service) App(ctx context.Context, ref string) (AppView, error) {
 	if err := s.fresh(ctx); err != nil {
 		return AppView{}, err
 	}
-	a, err := s.knownApp(ref)
+	a, err := s.FindApp(ref)
 	if err != nil {
 		return AppView{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.appView(&a), nil
-}
-
-// knownApp is findApp with a fault that names apps which may have been meant.
-func (s *Service) knownApp(ref string) (cloudapp.App, error) {
-	a, ok := s.findApp(ref)
-	if !ok {
-		return a, fault.New(fault.NotFound, "there is no app %q", ref).WithHint("%s", s.nearApps(ref))
-	}
-	return a, nil
 }
 
 // findApp returns the app with an id, or with a name regardless of case.
@@ -112,12 +107,12 @@ func (s *Service) TagApps(ctx context.Context, actor Actor, r TagRequest) (Chang
 		return Change{}, err
 	}
 	now := s.now().UTC()
-	return s.change(ctx, func(tx *store.Tx) error {
-		if err := checkGroups(tx, scope.Include, scope.Exclude); err != nil {
+	return s.Change(ctx, func(tx *store.Tx) error {
+		if err := edit.CheckGroups(tx, scope.Include, scope.Exclude); err != nil {
 			return err
 		}
 		for _, id := range ids {
-			t := cloudapp.Tagging{AppID: id, Tag: r.Tag, Scope: scope, By: actor.Name, At: now}
+			t := cloudapp.Tagging{AppID: id, Tag: r.Tag, Scope: indicator.Profile{Scope: scope}, By: actor.Name, At: now}
 			if err := s.tag(tx, actor, t); err != nil {
 				return err
 			}
@@ -136,15 +131,15 @@ func (s *Service) tag(tx *store.Tx, actor Actor, t cloudapp.Tagging) error {
 	case missing && t.Tag == cloudapp.TagNone:
 		return nil
 	case missing:
-		tx.Audit(s.entry(actor, "app.tag", t.AppID, nil, t))
+		tx.Audit(s.Entry(actor, "app.tag", t.AppID, nil, t))
 		return tx.Taggings().Put(t)
 	case t.Tag == cloudapp.TagNone:
-		tx.Audit(s.entry(actor, "app.untag", t.AppID, before, nil))
+		tx.Audit(s.Entry(actor, "app.untag", t.AppID, before, nil))
 		return tx.Taggings().Delete(t.AppID)
 	case before.Tag == t.Tag && slices.Equal(before.Scope.Include, t.Scope.Include) && slices.Equal(before.Scope.Exclude, t.Scope.Exclude):
 		return nil
 	default:
-		tx.Audit(s.entry(actor, "app.tag", t.AppID, before, t))
+		tx.Audit(s.Entry(actor, "app.tag", t.AppID, before, t))
 		return tx.Taggings().Put(t)
 	}
 }
@@ -160,7 +155,7 @@ func (s *Service) checkTagging(r *TagRequest) ([]string, indicator.Scope, error)
 		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")
 	}
 	s.mu.RLock()
-	scope := s.scope(r.Scope, "scope.", &faults)
+	scope := find.Scope(s.state, r.Scope, "scope.", &faults)
 	s.mu.RUnlock()
 	if r.Tag == cloudapp.TagNone && (len(scope.Include) > 0 || len(scope.Exclude) > 0) {
 		faults.Add("scope", "must be empty when tags are removed")
@@ -186,4 +181,30 @@ func (s *Service) checkAppProtected(faults *fault.Fields, id string, tag cloudap
 			faults.Add("apps", "must not have %q: %s", id, err)
 		}
 	}
+}
+
+// checkCategory is NotFound unless some app is of the category.
+func (s *Service) checkCategory(category string) error {
+	var all, near []string
+	words := strings.Split(category, "-")
+	for i := range s.apps {
+		c := s.apps[i].Category
+		if c == category {
+			return nil
+		}
+		all = append(all, c)
+		if slices.ContainsFunc(words, func(w string) bool { return w != "" && slices.Contains(strings.Split(c, "-"), w) }) {
+			near = append(near, c)
+		}
+	}
+	e := fault.New(fault.NotFound, "there is no category %q", category)
+	if len(near) > 0 {
+		return e.WithHint("did you mean %s?", input.OrList(near))
+	}
+	return e.WithHint("the categories are %s", input.OrList(all))
+}
+
+// foldCategory writes a category as the catalog does.
+func foldCategory(category string) string {
+	return strings.NewReplacer(" ", "-", "_", "-").Replace(strings.ToLower(category))
 }

@@ -8,6 +8,8 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
+	"interdict/internal/control/controltest"
+	"interdict/internal/control/presence"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
@@ -53,12 +55,12 @@ func deviceID(i int) fleet.DeviceID { return fleet.DeviceID(fmt.Sprintf("01JNXC8
 func BenchmarkTagToNudges(b *testing.B) {
 	c := store.Config{Dir: b.TempDir()}
 	fill(b, c, 10_000, 100_000)
-	s := start(b, c, newClock())
-	sessions := make([]*control.Session, 10_000)
+	s := controltest.Start(b, c, controltest.NewClock())
+	sessions := make([]*presence.Session, 10_000)
 	for i := range sessions {
-		d := device{server: s, id: deviceID(i)}
-		sessions[i] = d.connect()
-		next(b, sessions[i], bundle.MessageHello)
+		d := controltest.Device{Server: s, ID: deviceID(i)}
+		sessions[i] = d.Open()
+		controltest.Next(b, sessions[i], bundle.MessageHello)
 	}
 	b.ResetTimer()
 	for i := range b.N {
@@ -66,10 +68,10 @@ func BenchmarkTagToNudges(b *testing.B) {
 		if i%2 == 1 {
 			tag = cloudapp.TagNone
 		}
-		s.tag(control.TagRequest{Apps: []string{"itunes"}, Tag: tag})
+		s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: tag})
 		b.StopTimer()
 		for _, session := range sessions {
-			next(b, session, bundle.MessageNudge)
+			controltest.Next(b, session, bundle.MessageNudge)
 		}
 		b.StartTimer()
 	}
@@ -80,7 +82,7 @@ func BenchmarkTagToNudges(b *testing.B) {
 func BenchmarkAcknowledge(b *testing.B) {
 	c := store.Config{Dir: b.TempDir()}
 	fill(b, c, 1000, 0)
-	s := start(b, c, newClock())
+	s := controltest.Start(b, c, controltest.NewClock())
 	b.SetParallelism(100)
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {

@@ -16,8 +16,6 @@ package control
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +30,7 @@ import (
 	"interdict/internal/cloudapp"
 	"interdict/internal/control/audience"
 	"interdict/internal/control/ca"
+	"interdict/internal/control/presence"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
 )
@@ -51,8 +50,6 @@ type Config struct {
 	// Hosts are the server's own names and addresses, without ports. No
 	// indicator may cover them, nor the host of URL.
 	Hosts []string
-	// EventRetention is how long events and alerts are kept; 0 means for ever.
-	EventRetention time.Duration
 	// Now is the clock; nil means the system's.
 	Now func() time.Time
 	// Logger is optional.
@@ -70,9 +67,6 @@ func (c *Config) validate() error {
 	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "https" || u.Hostname() == "" {
 		faults = append(faults, fmt.Errorf("the URL %q is not https://host:port", c.URL))
 	}
-	if c.EventRetention < 0 {
-		faults = append(faults, fmt.Errorf("the retention %s is negative", c.EventRetention))
-	}
 	return errors.Join(faults...)
 }
 
@@ -82,8 +76,6 @@ type Service struct {
 	logger *slog.Logger
 	now    func() time.Time
 	url    string
-	// retention is Config.EventRetention.
-	retention time.Duration
 	// instance tells servers that share a database apart.
 	instance string
 
@@ -96,8 +88,8 @@ type Service struct {
 	publisher *audience.Publisher
 	compiler  *audience.Compiler
 
-	hub      *hub
-	presence *presence
+	hub      *presence.Hub
+	presence *presence.Table
 	// refusedUnknown bounds what strangers add to the audit log, refusedKnown
 	// what the others do.
 	refusedUnknown, refusedKnown *refusals
@@ -131,15 +123,15 @@ func New(ctx context.Context, c Config) (*Service, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		store: c.Store, logger: c.Logger, now: c.Now, url: c.URL, retention: c.EventRetention, instance: ulid.Make().String(),
+		store: c.Store, logger: c.Logger, now: c.Now, url: c.URL, instance: ulid.Make().String(),
 		apps: c.Catalog.Apps(), protected: protected(&c), state: audience.NewState(),
 		wake: make(chan struct{}, 1), stop: func() {},
 		refusedUnknown: newRefusals(), refusedKnown: newRefusals(),
 	}
 	s.index = cloudapp.NewIndex(s.apps)
 	s.compiler = audience.New(audience.Config{Index: s.index, Protected: s.protected})
-	s.hub = newHub()
-	s.presence = newPresence()
+	s.hub = presence.NewHub()
+	s.presence = presence.NewTable()
 	if err := s.loadKeys(ctx); err != nil {
 		return nil, err
 	}
@@ -165,14 +157,13 @@ func protected(c *Config) *indicator.Protected {
 }
 
 // Start begins the work in the background: following other servers, removing
-// expired indicators and old events, keeping presence. It returns at once; Shutdown ends the
+// expired indicators, keeping presence. It returns at once; Shutdown ends the
 // work.
 func (s *Service) Start(ctx context.Context) error {
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.background.Go(func() { s.follow(ctx) })
 	s.background.Go(func() { s.expireLoop(ctx) })
 	s.background.Go(func() { s.presenceLoop(ctx) })
-	s.background.Go(func() { s.forgetLoop(ctx) })
 	return nil
 }
 
@@ -181,18 +172,9 @@ func (s *Service) Start(ctx context.Context) error {
 func (s *Service) Shutdown(ctx context.Context) error {
 	s.stop()
 	s.background.Wait()
-	s.hub.closeAll()
+	s.hub.CloseAll()
 	return s.flushPresence(ctx)
 }
 
 // Ready returns nil when the service can do its work: the database answers.
 func (s *Service) Ready(ctx context.Context) error { return s.store.Ping(ctx) }
-
-// CA returns the certificate that agents trust the server by.
-func (s *Service) CA() *x509.Certificate { return s.authority.Certificate() }
-
-// ServerCertificate returns a certificate for a server with these names and
-// addresses. It is kept, and renewed in time: ask for every handshake.
-func (s *Service) ServerCertificate(hosts []string) (tls.Certificate, error) {
-	return s.servers.Certificate(hosts, s.now())
-}

@@ -9,23 +9,28 @@ import (
 	"slices"
 	"time"
 
+	"interdict/internal/bundle"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/find"
+	"interdict/internal/control/input"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/store"
 )
 
 // Devices returns the enrolled devices, sorted by name.
-func (s *Service) Devices(ctx context.Context, q DeviceQuery) (Page[DeviceView], error) {
+func (s *Service) Devices(ctx context.Context, q DeviceQuery) (page.Page[DeviceView], error) {
 	if err := errors.Join(s.fresh(ctx), s.freshPresence(ctx)); err != nil {
-		return Page[DeviceView]{}, err
+		return page.Page[DeviceView]{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	group := ""
 	if q.Group != "" {
 		var err error
-		if group, err = s.findGroup(q.Group); err != nil {
-			return Page[DeviceView]{}, err
+		if group, err = find.Group(s.state, q.Group); err != nil {
+			return page.Page[DeviceView]{}, err
 		}
 	}
 	var found []DeviceView
@@ -35,7 +40,7 @@ func (s *Service) Devices(ctx context.Context, q DeviceQuery) (Page[DeviceView],
 			found = append(found, DeviceView{Device: d.Device})
 		}
 	}
-	page, err := paginate(found, q.PageQuery, func(d *DeviceView) string { return d.Name + "\x00" + string(d.ID) })
+	page, err := page.Of(found, q.Query, func(d *DeviceView) string { return d.Name + "\x00" + string(d.ID) })
 	policies := s.policies()
 	for i := range page.Items {
 		page.Items[i] = s.deviceView(page.Items[i].ID, policies)
@@ -45,11 +50,11 @@ func (s *Service) Devices(ctx context.Context, q DeviceQuery) (Page[DeviceView],
 
 // matches is called with s.mu held.
 func (s *Service) matches(search string, d *fleet.Device) bool {
-	if search == "" || contains(search, string(d.ID), d.Name, s.presence.get(d.ID).Facts.Hostname) {
+	if search == "" || input.Contains(search, string(d.ID), d.Name, s.presence.Get(d.ID).Facts.Hostname) {
 		return true
 	}
 	for k, v := range d.Labels {
-		if contains(search, k+"="+v) {
+		if input.Contains(search, k+"="+v) {
 			return true
 		}
 	}
@@ -63,7 +68,7 @@ func (s *Service) Device(ctx context.Context, ref string) (DeviceView, error) {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	id, err := s.findDevice(ref)
+	id, err := find.Device(s.state, ref)
 	if err != nil {
 		return DeviceView{}, err
 	}
@@ -74,24 +79,19 @@ func (s *Service) Device(ctx context.Context, ref string) (DeviceView, error) {
 func (s *Service) deviceView(id fleet.DeviceID, policies []fleet.Policy) DeviceView {
 	d := s.state.Devices[id].Device
 	s.fill(&d)
-	return DeviceView{Device: d, Effective: fleet.Resolve(policies, d.Groups)}
+	return DeviceView{Device: d, Effective: fleet.Resolve(policies, fleet.Target{Groups: d.Groups, OS: d.OS})}
 }
 
 // Rollout says how many devices enforce what they ought to. It counts the
 // devices for which that changed at revision since or later, all if it is 0.
 func (s *Service) Rollout(ctx context.Context, since uint64) (fleet.Rollout, error) {
-	if err := errors.Join(s.fresh(ctx), s.freshPresence(ctx)); err != nil {
-		return fleet.Rollout{}, err
-	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	var r fleet.Rollout
-	for _, d := range s.state.Devices {
-		if s.fill(&d.Device); d.DesiredSince >= since {
+	err := s.EachDevice(ctx, func(d *fleet.Device) {
+		if d.DesiredSince >= since {
 			r.Add(d.State())
 		}
-	}
-	return r, nil
+	})
+	return r, err
 }
 
 // UpdateDevice changes a device's name or labels, unless it no longer has the
@@ -99,10 +99,10 @@ func (s *Service) Rollout(ctx context.Context, since uint64) (fleet.Rollout, err
 func (s *Service) UpdateDevice(ctx context.Context, actor Actor, ref string, version uint64, u DeviceUpdate) (DeviceView, Change, error) {
 	var faults fault.Fields
 	if u.Name != nil {
-		checkName(&faults, *u.Name)
+		input.CheckName(&faults, *u.Name)
 	}
 	if u.Labels != nil {
-		checkLabels(&faults, "labels", *u.Labels)
+		input.CheckLabels(&faults, "labels", *u.Labels)
 	}
 	if err := faults.Err("the device is not valid"); err != nil {
 		return DeviceView{}, Change{}, err
@@ -111,7 +111,7 @@ func (s *Service) UpdateDevice(ctx context.Context, actor Actor, ref string, ver
 	if err != nil {
 		return DeviceView{}, Change{}, err
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error { return s.putDevice(tx, actor, known.ID, version, u) })
+	change, err := s.Change(ctx, func(tx *store.Tx) error { return s.putDevice(tx, actor, known.ID, version, u) })
 	if err != nil {
 		return DeviceView{}, Change{}, err
 	}
@@ -122,9 +122,9 @@ func (s *Service) UpdateDevice(ctx context.Context, actor Actor, ref string, ver
 func (s *Service) putDevice(tx *store.Tx, actor Actor, id fleet.DeviceID, version uint64, u DeviceUpdate) error {
 	before, err := tx.Devices().Get(string(id))
 	if err != nil {
-		return gone(err, "device", string(id))
+		return edit.Gone(err, "device", string(id))
 	}
-	if err := checkVersion("device", before.Version, version); err != nil {
+	if err := edit.CheckVersion("device", before.Version, version); err != nil {
 		return err
 	}
 	after := before
@@ -138,7 +138,7 @@ func (s *Service) putDevice(tx *store.Tx, actor Actor, id fleet.DeviceID, versio
 		return nil
 	}
 	after.Version++
-	tx.Audit(s.entry(actor, "device.update", string(id), before, after))
+	tx.Audit(s.Entry(actor, "device.update", string(id), before, after))
 	return tx.Devices().Put(after)
 }
 
@@ -155,27 +155,23 @@ func (s *Service) DeleteDevice(ctx context.Context, actor Actor, ref string, ver
 
 // Unenroll deletes a device at its own wish.
 func (s *Service) Unenroll(ctx context.Context, id fleet.DeviceID, remote string) error {
-	_, err := s.deleteDevice(ctx, Actor{Kind: ActorDevice, ID: string(id), Name: string(id), Source: remote}, "device.unenroll", id, AnyVersion)
+	_, err := s.deleteDevice(ctx, Actor{Kind: ActorDevice, ID: string(id), Name: string(id), Source: remote}, "device.unenroll", id, edit.AnyVersion)
 	return err
 }
 
 func (s *Service) deleteDevice(ctx context.Context, actor Actor, action string, id fleet.DeviceID, version uint64) (Change, error) {
-	return s.change(ctx, func(tx *store.Tx) error {
+	return s.Change(ctx, func(tx *store.Tx) error {
 		d, err := tx.Devices().Get(string(id))
 		if err != nil {
-			return gone(err, "device", string(id))
+			return edit.Gone(err, "device", string(id))
 		}
-		if err := checkVersion("device", d.Version, version); err != nil {
+		if err := edit.CheckVersion("device", d.Version, version); err != nil {
 			return err
 		}
-		tx.Audit(s.entry(actor, action, string(id), d, nil))
+		tx.Audit(s.Entry(actor, action, string(id), d, nil))
 		return errors.Join(tx.ForgetDevice(id), tx.Devices().Delete(string(id)))
 	})
 }
-
-// noticeSync, followed by a device's id, asks the server it is connected to
-// to let it check.
-const noticeSync = "sync "
 
 // syncPoll is how often it is looked whether a device has acknowledged.
 const syncPoll = 50 * time.Millisecond
@@ -192,11 +188,12 @@ func (s *Service) SyncDevice(ctx context.Context, actor Actor, ref string) (Devi
 			WithHint("it will check by itself when it is back")
 	}
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
-		tx.Audit(s.entry(actor, "device.sync", string(before.ID), nil, nil))
-		if s.hub.sync(before.ID) {
+		tx.Audit(s.Entry(actor, "device.sync", string(before.ID), nil, nil))
+		check := bundle.Message{Type: bundle.MessageSync}
+		if s.Tell(before.ID, check) {
 			return nil
 		}
-		return tx.Notify(noticeSync + string(before.ID))
+		return s.TellElsewhere(tx, before.ID, check)
 	})
 	if err != nil {
 		return DeviceView{}, fmt.Errorf("asking device %q to check: %w", before.ID, err)
@@ -216,16 +213,16 @@ func (s *Service) SyncDevice(ctx context.Context, actor Actor, ref string) (Devi
 // Applied takes a device's word for what it enforces. It is durable when
 // Applied returns.
 func (s *Service) Applied(ctx context.Context, id fleet.DeviceID, a fleet.Applied) error {
-	if err := s.known(ctx, id); err != nil {
+	if err := s.Known(ctx, id); err != nil {
 		return err
 	}
 	if err := checkApplied(&a); err != nil {
 		return err
 	}
-	a.Error = clipText(a.Error, maxDescription)
+	a.Error = input.Clip(a.Error, input.MaxDescription)
 	now := s.now().UTC()
 	a.At = now
-	state := s.presence.update(id, now, func(d *store.DeviceState) { d.Applied, d.LastSeen = a, now })
+	state := s.presence.Update(id, now, func(d *store.DeviceState) { d.Applied, d.LastSeen = a, now })
 	return s.store.PutDeviceStates(ctx, state)
 }
 
@@ -236,8 +233,8 @@ func checkApplied(a *fleet.Applied) error {
 	if a.Mode != "" && !a.Mode.Valid() {
 		faults.Add("mode", "must be disabled, audit or block")
 	}
-	if len(a.Digest) > maxFact || !isText(a.Digest) {
-		faults.Add("digest", "must be printable text of at most %d bytes", maxFact)
+	if len(a.Digest) > input.MaxFact || !input.IsText(a.Digest) {
+		faults.Add("digest", "must be printable text of at most %d bytes", input.MaxFact)
 	}
 	if a.Version > math.MaxInt64 {
 		faults.Add("version", "must not be more than %d", math.MaxInt64)

@@ -4,34 +4,37 @@ import (
 	"testing"
 
 	"interdict/internal/control"
+	"interdict/internal/control/controltest"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/observation"
 	"interdict/internal/fleet"
 )
 
 func TestAnEditThatChangesNothingIsNone(t *testing.T) {
-	s := onSQLite(t)
+	s := controltest.OnSQLite(t)
 	ctx := t.Context()
-	d := s.newDevice("alice-pc")
+	d := s.NewDevice("alice-pc")
 	match := map[string]string{"kind": "laptop"}
-	s.group(control.NewGroup{Name: "g", Members: []string{"alice-pc"}, Match: match})
-	id := s.policy("p", fleet.ModeAudit)
-	before, err := s.AuditLog(ctx, control.AuditQuery{})
+	s.NewGroup(control.NewGroup{Name: "g", Members: []string{"alice-pc"}, Match: match})
+	id := s.NewPolicy("p", fleet.ModeAudit)
+	before, err := s.Observations.AuditLog(ctx, observation.AuditQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, _, err := s.UpdateGroup(ctx, admin(), "g", control.AnyVersion, control.NewGroup{Name: "g", Members: []string{string(d.id)}, Match: match})
+	g, _, err := s.UpdateGroup(ctx, controltest.Admin(), "g", edit.AnyVersion, control.NewGroup{Name: "g", Members: []string{string(d.ID)}, Match: match})
 	if err != nil || g.Version != 1 {
 		t.Errorf("the group has version %d (%v), want 1", g.Version, err)
 	}
-	p, _, err := s.UpdatePolicy(ctx, admin(), id, control.AnyVersion, control.NewPolicy{Name: "p", Settings: fleet.Settings{NetworkProtection: fleet.ModeAudit}})
+	p, _, err := s.UpdatePolicy(ctx, controltest.Admin(), id, edit.AnyVersion, control.NewPolicy{Name: "p", Settings: fleet.Settings{NetworkProtection: fleet.ModeAudit}})
 	if err != nil || p.Version != 2 {
 		t.Errorf("the policy has version %d (%v), want 2", p.Version, err)
 	}
 	name := "alice-pc"
-	v, change, err := s.UpdateDevice(ctx, admin(), name, control.AnyVersion, control.DeviceUpdate{Name: &name})
+	v, change, err := s.UpdateDevice(ctx, controltest.Admin(), name, edit.AnyVersion, control.DeviceUpdate{Name: &name})
 	if err != nil || v.Version != 1 {
 		t.Errorf("the device has version %d (%v), want 1", v.Version, err)
 	}
-	after, err := s.AuditLog(ctx, control.AuditQuery{})
+	after, err := s.Observations.AuditLog(ctx, observation.AuditQuery{})
 	if err != nil || len(after.Items) != len(before.Items) {
 		t.Errorf("%d entries in the audit log (%v), want the %d that were there", len(after.Items), err, len(before.Items))
 	}

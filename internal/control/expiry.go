@@ -74,7 +74,7 @@ func (s *Service) expire(ctx context.Context) error {
 	if len(over) == 0 {
 		return nil
 	}
-	_, err := s.change(ctx, func(tx *store.Tx) error {
+	_, err := s.Change(ctx, func(tx *store.Tx) error {
 		for _, id := range over {
 			i, err := tx.Indicators().Get(id)
 			if errors.Is(err, store.ErrNotFound) {
@@ -86,7 +86,7 @@ func (s *Service) expire(ctx context.Context) error {
 			if err := tx.Indicators().Delete(id); err != nil {
 				return err
 			}
-			tx.Audit(s.entry(system("expiry"), "indicator.expire", id, i, nil))
+			tx.Audit(s.Entry(System("expiry"), "indicator.expire", id, i, nil))
 		}
 		return nil
 	})

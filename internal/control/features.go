@@ -40,7 +40,7 @@ func (s *Service) SetFeature(ctx context.Context, actor Actor, name fleet.Featur
 		return FeatureView{}, Change{}, fault.New(fault.NotFound, "there is no feature %q", name).
 			WithHint("the features are %s and %s", fleet.FeatureAppEnforcement, fleet.FeatureCustomIndicators)
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error {
+	change, err := s.Change(ctx, func(tx *store.Tx) error {
 		before, err := tx.Features().Get(string(name))
 		if errors.Is(err, store.ErrNotFound) {
 			before, err = store.FeatureState{Name: name, Enabled: true}, nil
@@ -49,7 +49,7 @@ func (s *Service) SetFeature(ctx context.Context, actor Actor, name fleet.Featur
 			return err
 		}
 		after := store.FeatureState{Name: name, Enabled: u.Enabled}
-		tx.Audit(s.entry(actor, "feature.set", string(name), before, after))
+		tx.Audit(s.Entry(actor, "feature.set", string(name), before, after))
 		return tx.Features().Put(after)
 	})
 	view := all[at]

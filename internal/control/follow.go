@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"time"
-
-	"interdict/internal/fleet"
 )
 
 const (
@@ -52,8 +50,8 @@ func (s *Service) catchUp(ctx context.Context) {
 
 // hear takes a notice of another server, or of this one.
 func (s *Service) hear(ctx context.Context, message string) {
-	if id, ok := strings.CutPrefix(message, noticeSync); ok {
-		s.hub.sync(fleet.DeviceID(id))
+	if notice, ok := strings.CutPrefix(message, noticeTell); ok {
+		s.hearTell(ctx, notice)
 		return
 	}
 	s.catchUp(ctx)

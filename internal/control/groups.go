@@ -9,6 +9,10 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"interdict/internal/cloudapp"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/find"
+	"interdict/internal/control/input"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -16,9 +20,9 @@ import (
 )
 
 // Groups returns the device groups, sorted by name.
-func (s *Service) Groups(ctx context.Context, q PageQuery) (Page[GroupView], error) {
+func (s *Service) Groups(ctx context.Context, q page.Query) (page.Page[GroupView], error) {
 	if err := s.fresh(ctx); err != nil {
-		return Page[GroupView]{}, err
+		return page.Page[GroupView]{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -26,7 +30,7 @@ func (s *Service) Groups(ctx context.Context, q PageQuery) (Page[GroupView], err
 	for id := range s.state.Groups {
 		all = append(all, s.groupView(id))
 	}
-	return paginate(all, q, func(g *GroupView) string { return g.Name + "\x00" + g.ID })
+	return page.Of(all, q, func(g *GroupView) string { return g.Name + "\x00" + g.ID })
 }
 
 // Group returns the group with an id or a name.
@@ -36,7 +40,7 @@ func (s *Service) Group(ctx context.Context, ref string) (GroupView, error) {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	id, err := s.findGroup(ref)
+	id, err := find.Group(s.state, ref)
 	if err != nil {
 		return GroupView{}, err
 	}
@@ -68,8 +72,8 @@ func (s *Service) CreateGroup(ctx context.Context, actor Actor, n NewGroup) (Gro
 		ID: ulid.Make().String(), Name: n.Name, Description: n.Description, Match: n.Match, Members: members,
 		Version: 1, CreatedAt: s.now().UTC(),
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error {
-		tx.Audit(s.entry(actor, "group.create", g.ID, nil, g))
+	change, err := s.Change(ctx, func(tx *store.Tx) error {
+		tx.Audit(s.Entry(actor, "group.create", g.ID, nil, g))
 		return addGroup(tx, g)
 	})
 	if err != nil {
@@ -80,7 +84,7 @@ func (s *Service) CreateGroup(ctx context.Context, actor Actor, n NewGroup) (Gro
 }
 
 func addGroup(tx *store.Tx, g fleet.Group) error {
-	if err := checkFreeName(tx.Groups(), g.Name); err != nil {
+	if err := edit.CheckFreeName(tx.Groups(), g.Name); err != nil {
 		return err
 	}
 	return errors.Join(tx.Groups().Put(g), tx.Join(g.ID, g.Members...))
@@ -98,7 +102,7 @@ func (s *Service) UpdateGroup(ctx context.Context, actor Actor, ref string, vers
 	}
 	after := before.Group
 	after.Name, after.Description, after.Match, after.Members = n.Name, n.Description, n.Match, members
-	change, err := s.change(ctx, func(tx *store.Tx) error { return s.putGroup(tx, actor, after, version) })
+	change, err := s.Change(ctx, func(tx *store.Tx) error { return s.putGroup(tx, actor, after, version) })
 	if err != nil {
 		return GroupView{}, Change{}, err
 	}
@@ -111,13 +115,13 @@ func (s *Service) UpdateGroup(ctx context.Context, actor Actor, ref string, vers
 func (s *Service) putGroup(tx *store.Tx, actor Actor, after fleet.Group, version uint64) error {
 	before, err := tx.Groups().Get(after.ID)
 	if err != nil {
-		return gone(err, "group", after.ID)
+		return edit.Gone(err, "group", after.ID)
 	}
-	if err := checkVersion("group", before.Version, version); err != nil {
+	if err := edit.CheckVersion("group", before.Version, version); err != nil {
 		return err
 	}
 	if after.Name != before.Name {
-		if err := checkFreeName(tx.Groups(), after.Name); err != nil {
+		if err := edit.CheckFreeName(tx.Groups(), after.Name); err != nil {
 			return err
 		}
 	}
@@ -130,7 +134,7 @@ func (s *Service) putGroup(tx *store.Tx, actor Actor, after fleet.Group, version
 		return nil
 	}
 	after.Version = before.Version + 1
-	tx.Audit(s.entry(actor, "group.update", before.ID, before, after))
+	tx.Audit(s.Entry(actor, "group.update", before.ID, before, after))
 	return tx.Groups().Put(after)
 }
 
@@ -159,14 +163,14 @@ func setMembers(tx *store.Tx, g *fleet.Group, devices []fleet.DeviceID) error {
 // checkGroup returns the ids of the members, sorted, each once.
 func (s *Service) checkGroup(n *NewGroup) ([]fleet.DeviceID, error) {
 	var faults fault.Fields
-	checkName(&faults, n.Name)
-	checkDescription(&faults, n.Description)
-	checkLabels(&faults, "match_labels", n.Match)
+	input.CheckName(&faults, n.Name)
+	input.CheckDescription(&faults, n.Description)
+	input.CheckLabels(&faults, "match_labels", n.Match)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var members []fleet.DeviceID
 	for _, ref := range n.Members {
-		id, err := s.findDevice(ref)
+		id, err := find.Device(s.state, ref)
 		if err != nil {
 			faults.Add("members", "must have known devices only: %s", err)
 			continue
@@ -177,28 +181,6 @@ func (s *Service) checkGroup(n *NewGroup) ([]fleet.DeviceID, error) {
 	return slices.Compact(members), faults.Err("the group is not valid")
 }
 
-// checkFreeName makes sure that a name is not taken.
-func checkFreeName[T any](docs store.Docs[T], name string) error {
-	same, err := docs.Named(name)
-	if err != nil {
-		return err
-	}
-	if len(same) > 0 {
-		e := fault.New(fault.Conflict, "the name %q is taken", name)
-		e.Fields = []fault.Field{{Name: "name", Rule: "must not be that of another one"}}
-		return e
-	}
-	return nil
-}
-
-// gone turns ErrNotFound into a fault.
-func gone(err error, what, ref string) error {
-	if errors.Is(err, store.ErrNotFound) {
-		return fault.New(fault.NotFound, "there is no %s %q", what, ref)
-	}
-	return err
-}
-
 // DeleteGroup deletes a group that nothing refers to, unless it no longer has
 // the version.
 func (s *Service) DeleteGroup(ctx context.Context, actor Actor, ref string, version uint64) (Change, error) {
@@ -206,12 +188,12 @@ func (s *Service) DeleteGroup(ctx context.Context, actor Actor, ref string, vers
 	if err != nil {
 		return Change{}, err
 	}
-	return s.change(ctx, func(tx *store.Tx) error {
+	return s.Change(ctx, func(tx *store.Tx) error {
 		g, err := tx.Groups().Get(view.ID)
 		if err != nil {
-			return gone(err, "group", ref)
+			return edit.Gone(err, "group", ref)
 		}
-		if err := checkVersion("group", g.Version, version); err != nil {
+		if err := edit.CheckVersion("group", g.Version, version); err != nil {
 			return err
 		}
 		if err := s.checkUnused(tx, &g); err != nil {
@@ -220,7 +202,7 @@ func (s *Service) DeleteGroup(ctx context.Context, actor Actor, ref string, vers
 		if err := setMembers(tx, &g, nil); err != nil {
 			return err
 		}
-		tx.Audit(s.entry(actor, "group.delete", g.ID, g, nil))
+		tx.Audit(s.Entry(actor, "group.delete", g.ID, g, nil))
 		return tx.Groups().Delete(g.ID)
 	})
 }
@@ -245,13 +227,13 @@ func (s *Service) checkUnused(tx *store.Tx, g *fleet.Group) error {
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(taggings, func(t cloudapp.Tagging) bool { return uses(t.Scope) }); i >= 0 {
+	if i := slices.IndexFunc(taggings, func(t cloudapp.Tagging) bool { return uses(t.Scope.Scope) }); i >= 0 {
 		return inUse("the tag of app", taggings[i].AppID)
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for i := range maps.Values(s.state.Indicators) {
-		if uses(i.Scope) {
+		if uses(i.Scope.Scope) {
 			return inUse("indicator", i.ID)
 		}
 	}

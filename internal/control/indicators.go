@@ -7,6 +7,10 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"interdict/internal/control/edit"
+	"interdict/internal/control/find"
+	"interdict/internal/control/input"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -15,14 +19,14 @@ import (
 
 // Indicators returns indicators, those that follow from tags too, sorted by
 // id.
-func (s *Service) Indicators(ctx context.Context, q IndicatorQuery) (Page[indicator.Indicator], error) {
+func (s *Service) Indicators(ctx context.Context, q IndicatorQuery) (page.Page[indicator.Indicator], error) {
 	if err := s.fresh(ctx); err != nil {
-		return Page[indicator.Indicator]{}, err
+		return page.Page[indicator.Indicator]{}, err
 	}
 	if q.App != "" {
-		app, err := s.knownApp(q.App)
+		app, err := s.FindApp(q.App)
 		if err != nil {
-			return Page[indicator.Indicator]{}, err
+			return page.Page[indicator.Indicator]{}, err
 		}
 		q.App = app.ID
 	}
@@ -40,12 +44,12 @@ func (s *Service) Indicators(ctx context.Context, q IndicatorQuery) (Page[indica
 	for _, i := range s.tagged() {
 		collect(&i)
 	}
-	return paginate(found, q.PageQuery, func(i *indicator.Indicator) string { return i.ID })
+	return page.Of(found, q.Query, func(i *indicator.Indicator) string { return i.ID })
 }
 
 func (q *IndicatorQuery) matches(i *indicator.Indicator) bool {
 	return (q.Type == "" || q.Type == i.Type) && (q.Source == "" || q.Source == i.Source) &&
-		(q.App == "" || q.App == i.AppID) && (q.Search == "" || contains(q.Search, i.Value, i.Description))
+		(q.App == "" || q.App == i.AppID) && (q.Search == "" || input.Contains(q.Search, i.Value, i.Description))
 }
 
 // tagged returns the indicators that follow from tags, as long as the feature
@@ -88,8 +92,8 @@ func (s *Service) CreateIndicator(ctx context.Context, actor Actor, n NewIndicat
 	if err != nil {
 		return indicator.Indicator{}, Change{}, err
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error {
-		tx.Audit(s.entry(actor, "indicator.create", i.ID, nil, i))
+	change, err := s.Change(ctx, func(tx *store.Tx) error {
+		tx.Audit(s.Entry(actor, "indicator.create", i.ID, nil, i))
 		return addIndicator(tx, i)
 	})
 	if err != nil {
@@ -129,7 +133,7 @@ func (s *Service) ImportIndicators(ctx context.Context, actor Actor, rows []NewI
 		return done, nil
 	}
 	var err error
-	done.Change, err = s.change(ctx, func(tx *store.Tx) error {
+	done.Change, err = s.Change(ctx, func(tx *store.Tx) error {
 		added := wanted[:0:0]
 		for _, i := range wanted {
 			fail := addIndicator(tx, i)
@@ -142,14 +146,14 @@ func (s *Service) ImportIndicators(ctx context.Context, actor Actor, rows []NewI
 			}
 		}
 		done.Added, done.Existing = len(added), len(wanted)-len(added)
-		tx.Audit(s.entry(actor, "indicator.import", "", nil, added))
+		tx.Audit(s.Entry(actor, "indicator.import", "", nil, added))
 		return nil
 	})
 	return done, err
 }
 
 func addIndicator(tx *store.Tx, i indicator.Indicator) error {
-	if err := checkGroups(tx, i.Scope.Include, i.Scope.Exclude); err != nil {
+	if err := edit.CheckGroups(tx, i.Scope.Include, i.Scope.Exclude); err != nil {
 		return err
 	}
 	same, err := tx.Indicators().Named(string(i.Type) + " " + i.Value)
@@ -178,7 +182,7 @@ func (s *Service) checkIndicator(actor Actor, n *NewIndicator) (indicator.Indica
 		Source: indicator.SourceCustom, Description: n.Description, ExpiresAt: n.ExpiresAt.UTC(),
 		GenerateAlert: n.GenerateAlert, CreatedAt: now, CreatedBy: actor.Name,
 	}, now)
-	i.Scope = s.scope(n.Scope, "scope.", &faults)
+	i.Scope.Scope = find.Scope(s.state, n.Scope, "scope.", &faults)
 	if len(faults) == 0 {
 		if err := s.protected.Check(&i); err != nil {
 			faults.Add("value", "must not cut agents off: %s", err)
@@ -197,8 +201,8 @@ func (s *Service) DeleteIndicator(ctx context.Context, actor Actor, id string) (
 		return Change{}, fault.New(fault.Conflict, "indicator %q follows from the tag of app %s", id, i.AppID).
 			WithHint("remove the tag with: interdict app tag %s none", i.AppID)
 	}
-	return s.change(ctx, func(tx *store.Tx) error {
-		tx.Audit(s.entry(actor, "indicator.delete", id, i, nil))
+	return s.Change(ctx, func(tx *store.Tx) error {
+		tx.Audit(s.Entry(actor, "indicator.delete", id, i, nil))
 		err := tx.Indicators().Delete(id)
 		if errors.Is(err, store.ErrNotFound) {
 			return fault.New(fault.NotFound, "there is no indicator %q", id)

@@ -9,6 +9,10 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"interdict/internal/control/edit"
+	"interdict/internal/control/find"
+	"interdict/internal/control/input"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -19,9 +23,9 @@ import (
 const maxPriority = 1_000_000
 
 // Policies returns the configuration policies, sorted by name.
-func (s *Service) Policies(ctx context.Context, q PageQuery) (Page[fleet.Policy], error) {
+func (s *Service) Policies(ctx context.Context, q page.Query) (page.Page[fleet.Policy], error) {
 	if err := s.fresh(ctx); err != nil {
-		return Page[fleet.Policy]{}, err
+		return page.Page[fleet.Policy]{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -29,7 +33,7 @@ func (s *Service) Policies(ctx context.Context, q PageQuery) (Page[fleet.Policy]
 	for _, p := range s.state.Policies {
 		all = append(all, p)
 	}
-	return paginate(all, q, func(p *fleet.Policy) string { return p.Name + "\x00" + p.ID })
+	return page.Of(all, q, func(p *fleet.Policy) string { return p.Name + "\x00" + p.ID })
 }
 
 // Policy returns the policy with an id or a name.
@@ -39,7 +43,7 @@ func (s *Service) Policy(ctx context.Context, ref string) (fleet.Policy, error) 
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	id, err := s.findPolicy(ref)
+	id, err := find.Policy(s.state, ref)
 	if err != nil {
 		return fleet.Policy{}, err
 	}
@@ -56,11 +60,11 @@ func (s *Service) CreatePolicy(ctx context.Context, actor Actor, n NewPolicy) (f
 		ID: ulid.Make().String(), Name: n.Name, Description: n.Description, Settings: n.Settings, Priority: n.Priority,
 		Version: 1, CreatedAt: now, UpdatedAt: now,
 	}
-	change, err := s.change(ctx, func(tx *store.Tx) error {
-		if err := checkFreeName(tx.Policies(), n.Name); err != nil {
+	change, err := s.Change(ctx, func(tx *store.Tx) error {
+		if err := edit.CheckFreeName(tx.Policies(), n.Name); err != nil {
 			return err
 		}
-		tx.Audit(s.entry(actor, "policy.create", p.ID, nil, p))
+		tx.Audit(s.Entry(actor, "policy.create", p.ID, nil, p))
 		return tx.Policies().Put(p)
 	})
 	if err != nil {
@@ -77,7 +81,7 @@ func (s *Service) UpdatePolicy(ctx context.Context, actor Actor, ref string, ver
 	}
 	return s.editPolicy(ctx, actor, "policy.update", ref, version, func(tx *store.Tx, p *fleet.Policy) error {
 		if n.Name != p.Name {
-			if err := checkFreeName(tx.Policies(), n.Name); err != nil {
+			if err := edit.CheckFreeName(tx.Policies(), n.Name); err != nil {
 				return err
 			}
 		}
@@ -94,40 +98,40 @@ func (s *Service) AssignPolicy(ctx context.Context, actor Actor, ref string, ver
 	}
 	var faults fault.Fields
 	s.mu.RLock()
-	scope = s.scope(scope, "", &faults)
+	scope = find.Scope(s.state, scope, "", &faults)
 	s.mu.RUnlock()
 	if err := faults.Err("the policy cannot be assigned"); err != nil {
 		return fleet.Policy{}, Change{}, err
 	}
 	return s.editPolicy(ctx, actor, "policy.assign", ref, version, func(tx *store.Tx, p *fleet.Policy) error {
 		p.Assignment, p.Assigned = scope, true
-		return checkGroups(tx, scope.Include, scope.Exclude)
+		return edit.CheckGroups(tx, scope.Include, scope.Exclude)
 	})
 }
 
 func (s *Service) editPolicy(ctx context.Context, actor Actor, action, ref string, version uint64,
-	edit func(*store.Tx, *fleet.Policy) error,
+	alter func(*store.Tx, *fleet.Policy) error,
 ) (fleet.Policy, Change, error) {
 	known, err := s.Policy(ctx, ref)
 	if err != nil {
 		return fleet.Policy{}, Change{}, err
 	}
 	var after fleet.Policy
-	change, err := s.change(ctx, func(tx *store.Tx) error {
+	change, err := s.Change(ctx, func(tx *store.Tx) error {
 		before, missing := tx.Policies().Get(known.ID)
 		if missing != nil {
-			return gone(missing, "policy", ref)
+			return edit.Gone(missing, "policy", ref)
 		}
-		if stale := checkVersion("policy", before.Version, version); stale != nil {
+		if stale := edit.CheckVersion("policy", before.Version, version); stale != nil {
 			return stale
 		}
 		after = before
-		if invalid := edit(tx, &after); invalid != nil || reflect.DeepEqual(before, after) {
+		if invalid := alter(tx, &after); invalid != nil || reflect.DeepEqual(before, after) {
 			return invalid
 		}
 		after.Version++
 		after.UpdatedAt = s.now().UTC()
-		tx.Audit(s.entry(actor, action, before.ID, before, after))
+		tx.Audit(s.Entry(actor, action, before.ID, before, after))
 		return tx.Policies().Put(after)
 	})
 	if err != nil {
@@ -143,19 +147,19 @@ func (s *Service) DeletePolicy(ctx context.Context, actor Actor, ref string, d P
 	if err != nil {
 		return Change{}, err
 	}
-	return s.change(ctx, func(tx *store.Tx) error {
+	return s.Change(ctx, func(tx *store.Tx) error {
 		p, err := tx.Policies().Get(known.ID)
 		if err != nil {
-			return gone(err, "policy", ref)
+			return edit.Gone(err, "policy", ref)
 		}
-		if err := checkVersion("policy", p.Version, d.Version); err != nil {
+		if err := edit.CheckVersion("policy", p.Version, d.Version); err != nil {
 			return err
 		}
 		if p.Assigned && !d.Assigned {
 			return fault.New(fault.Conflict, "policy %q is assigned to %s", p.Name, s.scopeText(p.Assignment)).
 				WithHint("its settings cease to count there; if that is meant, type: interdict policy delete %s --force", p.Name)
 		}
-		tx.Audit(s.entry(actor, "policy.delete", p.ID, p, nil))
+		tx.Audit(s.Entry(actor, "policy.delete", p.ID, p, nil))
 		return tx.Policies().Delete(p.ID)
 	})
 }
@@ -197,7 +201,7 @@ func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, e
 	policies := s.policies()
 	snapshot := s.snapshot.Load()
 	for id := range s.state.Devices {
-		if !p.AppliesTo(snapshot.Groups(id)) {
+		if !p.AppliesTo(fleet.Target{Groups: snapshot.Groups(id), OS: s.state.Devices[id].OS}) {
 			continue
 		}
 		view := s.deviceView(id, policies)
@@ -224,8 +228,8 @@ func (s *Service) policies() []fleet.Policy {
 
 func (n *NewPolicy) check() error {
 	var faults fault.Fields
-	checkName(&faults, n.Name)
-	checkDescription(&faults, n.Description)
+	input.CheckName(&faults, n.Name)
+	input.CheckDescription(&faults, n.Description)
 	if m := n.Settings.NetworkProtection; m != "" && !m.Valid() {
 		faults.Add("settings.network_protection", "must be disabled, audit or block")
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"interdict/internal/control/audience"
+	"interdict/internal/control/configuration"
 	"interdict/internal/store"
 )
 
@@ -26,7 +26,7 @@ func (s *Service) refresh(ctx context.Context, atLeast uint64) error {
 	if current != nil && atLeast > 0 && current.Revision >= atLeast {
 		return nil
 	}
-	var apply func(*audience.State) audience.Changed
+	var apply configuration.Edit
 	var revision uint64
 	err := s.store.View(ctx, func(tx *store.Tx) error {
 		var err error
@@ -34,7 +34,7 @@ func (s *Service) refresh(ctx context.Context, atLeast uint64) error {
 			return err
 		}
 		if current == nil {
-			apply, err = readAll(tx)
+			apply, err = configuration.ReadAll(tx)
 			return err
 		}
 		if revision == current.Revision {
@@ -45,9 +45,9 @@ func (s *Service) refresh(ctx context.Context, atLeast uint64) error {
 			return err
 		}
 		if complete {
-			apply, err = readTouched(tx, touched)
+			apply, err = configuration.ReadTouched(tx, touched)
 		} else {
-			apply, err = readAll(tx)
+			apply, err = configuration.ReadAll(tx)
 		}
 		return err
 	})
@@ -61,7 +61,7 @@ func (s *Service) refresh(ctx context.Context, atLeast uint64) error {
 }
 
 // compile is called with refreshing held.
-func (s *Service) compile(revision uint64, apply func(*audience.State) audience.Changed) error {
+func (s *Service) compile(revision uint64, apply configuration.Edit) error {
 	s.mu.Lock()
 	changed := apply(s.state)
 	s.state.Revision = revision
@@ -80,11 +80,11 @@ func (s *Service) compile(revision uint64, apply func(*audience.State) audience.
 	s.snapshot.Store(snapshot)
 	for id := range changed.Devices {
 		if snapshot.Of(id) == nil {
-			s.hub.end(id)
-			s.presence.forget(id)
+			s.hub.End(id)
+			s.presence.Forget(id)
 		}
 	}
-	s.hub.nudge(snapshot, moved)
+	s.hub.Nudge(snapshot, moved)
 	return nil
 }
 
@@ -105,9 +105,10 @@ func (s *Service) fresh(ctx context.Context) error {
 	return s.refresh(ctx, revision)
 }
 
-// change runs a change in the store and catches up with it. What was written
-// is valid even if catching up fails, which is logged and tried again.
-func (s *Service) change(ctx context.Context, fn func(*store.Tx) error) (Change, error) {
+// Change runs a change of the configuration in the store and catches up with
+// it. What was written is valid even if catching up fails, which is logged and
+// tried again.
+func (s *Service) Change(ctx context.Context, fn func(*store.Tx) error) (Change, error) {
 	revision, err := s.store.Change(ctx, fn)
 	if err != nil {
 		return Change{}, err

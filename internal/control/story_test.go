@@ -10,6 +10,11 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
+	"interdict/internal/control/controltest"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/enrol"
+	"interdict/internal/control/observation"
+	"interdict/internal/control/page"
 	"interdict/internal/event"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
@@ -27,25 +32,25 @@ func blocked(count int) event.Event {
 }
 
 func TestStory(t *testing.T) {
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) {
-			c := e.config(t)
-			s := start(t, c, newClock())
+	for _, e := range controltest.Engines(postgres) {
+		t.Run(e.Name, func(t *testing.T) {
+			c := e.Config(t)
+			s := controltest.Start(t, c, controltest.NewClock())
 			ctx := t.Context()
-			lab := s.group(control.NewGroup{Name: "lab"})
-			inside, outside := s.newDevice("inside", "lab"), s.newDevice("outside")
-			s.policy("protect", fleet.ModeBlock, "lab")
-			inside.apply()
-			outside.apply()
-			in, out := inside.connect(), outside.connect()
-			if m := next(t, in, bundle.MessageHello); m.Digest != inside.have.Digest {
-				t.Errorf("hello has digest %s, want %s", m.Digest, inside.have.Digest)
+			lab := s.NewGroup(control.NewGroup{Name: "lab"})
+			inside, outside := s.NewDevice("inside", "lab"), s.NewDevice("outside")
+			s.NewPolicy("protect", fleet.ModeBlock, "lab")
+			inside.Apply()
+			outside.Apply()
+			in, out := inside.Open(), outside.Open()
+			if m := controltest.Next(t, in, bundle.MessageHello); m.Digest != inside.Have.Digest {
+				t.Errorf("hello has digest %s, want %s", m.Digest, inside.Have.Digest)
 			}
-			next(t, out, bundle.MessageHello)
+			controltest.Next(t, out, bundle.MessageHello)
 
-			change := s.tag(control.TagRequest{Apps: []string{"iTunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"lab"}}})
-			m := next(t, in, bundle.MessageNudge)
-			silent(t, out)
+			change := s.Tag(control.TagRequest{Apps: []string{"iTunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"lab"}}})
+			m := controltest.Next(t, in, bundle.MessageNudge)
+			controltest.Silent(t, out)
 			if m.Version != change.Revision {
 				t.Errorf("nudge to version %d, want revision %d", m.Version, change.Revision)
 			}
@@ -59,17 +64,17 @@ func TestStory(t *testing.T) {
 				t.Errorf("before: rollout of the tag %+v (%v), want %+v: it is not for the device outside", r, err, want)
 			}
 
-			inside.apply()
-			if inside.have.Digest != m.Digest {
-				t.Errorf("the bundle has digest %s, the nudge said %s", inside.have.Digest, m.Digest)
+			inside.Apply()
+			if inside.Have.Digest != m.Digest {
+				t.Errorf("the bundle has digest %s, the nudge said %s", inside.Have.Digest, m.Digest)
 			}
-			if outside.fetch() != 0 {
+			if outside.Fetch() != 0 {
 				t.Error("the device outside the group got a new bundle")
 			}
-			if r, _ := inside.record(bundle.KindSetting, bundle.SettingNetworkProtection); r.Value != "block" {
+			if r, _ := inside.Record(bundle.KindSetting, fleet.SettingNetworkProtection); r.Value != "block" {
 				t.Errorf("network protection is %+v, want block", r)
 			}
-			i, ok := inside.record(bundle.KindIndicator, "itunes:itunes.apple.com")
+			i, ok := inside.Record(bundle.KindIndicator, "itunes:itunes.apple.com")
 			if !ok || i.Indicator.Action != indicator.ActionBlock || !i.Indicator.GenerateAlert {
 				t.Errorf("the indicator is %+v, want a block that raises alerts", i)
 			}
@@ -83,7 +88,7 @@ func TestStory(t *testing.T) {
 			if err != nil || status.Rollout.Total != 1 || len(status.Devices) != 1 || status.Devices[0].State != fleet.StateApplied {
 				t.Errorf("policy status %+v (%v), want one device that applied it", status, err)
 			}
-			if _, err := s.DeleteGroup(ctx, admin(), lab, control.AnyVersion); err == nil {
+			if _, err := s.DeleteGroup(ctx, controltest.Admin(), lab, edit.AnyVersion); err == nil {
 				t.Error("a group that is in use was deleted")
 			}
 		})
@@ -91,129 +96,72 @@ func TestStory(t *testing.T) {
 }
 
 // checkIngest sends a batch twice and looks at what became of it.
-func checkIngest(t *testing.T, s *server, d *device) {
+func checkIngest(t *testing.T, s *controltest.Server, d *controltest.Device) {
 	t.Helper()
 	bad := blocked(0)
 	batch := []event.Event{blocked(1), bad, blocked(2)}
 	key := ulid.Make().String()
 	for range 2 {
-		receipt, err := s.Ingest(t.Context(), d.id, key, batch)
+		receipt, err := s.Observations.Ingest(t.Context(), d.ID, key, batch)
 		if err != nil || receipt.Stored != 2 || receipt.Rejected != 1 || receipt.Fault == "" {
 			t.Fatalf("receipt %+v (%v), want 2 stored and 1 rejected", receipt, err)
 		}
 	}
-	alerts, err := s.Alerts(t.Context(), control.AlertQuery{App: "itunes"})
+	alerts, err := s.Observations.Alerts(t.Context(), observation.AlertQuery{App: "itunes"})
 	if err != nil || len(alerts.Items) != 1 {
 		t.Fatalf("alerts %+v (%v), want one", alerts, err)
 	}
 	a := alerts.Items[0]
-	if a.Count != 3 || a.DeviceID != string(d.id) || a.DeviceName != "inside" {
+	if a.Count != 3 || a.DeviceID != string(d.ID) || a.DeviceName != "inside" {
 		t.Errorf("alert %+v, want count 3 on the device whose certificate it was", a)
 	}
-	one, err := s.Alert(t.Context(), a.ID)
+	one, err := s.Observations.Alert(t.Context(), a.ID)
 	if diff := cmp.Diff(a, one); err != nil || diff != "" {
 		t.Errorf("the alert by its id (%v): %s", err, diff)
 	}
-	tail, err := s.Events(t.Context(), control.EventQuery{After: "start", PageQuery: control.PageQuery{Limit: 1}})
-	if err != nil || len(tail.Items) != 1 || tail.Next == "" || tail.Items[0].Device != string(d.id) {
+	tail, err := s.Observations.Events(t.Context(), observation.EventQuery{After: "start", Query: page.Query{Limit: 1}})
+	if err != nil || len(tail.Items) != 1 || tail.Next == "" || tail.Items[0].Device != string(d.ID) {
 		t.Fatalf("tail %+v (%v), want one event with the device's id", tail, err)
 	}
-	tail, err = s.Events(t.Context(), control.EventQuery{After: tail.Next})
+	tail, err = s.Observations.Events(t.Context(), observation.EventQuery{After: tail.Next})
 	if err != nil || len(tail.Items) != 1 {
 		t.Fatalf("tail %+v (%v), want the other event", tail, err)
 	}
-	tail, err = s.Events(t.Context(), control.EventQuery{After: tail.Next})
+	tail, err = s.Observations.Events(t.Context(), observation.EventQuery{After: tail.Next})
 	if err != nil || len(tail.Items) != 0 || tail.Next == "" {
 		t.Errorf("tail %+v (%v), want nothing more and a cursor", tail, err)
 	}
 }
 
-func TestTokensThatDoNotAdmit(t *testing.T) {
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) {
-			c := e.config(t)
-			s := start(t, c, newClock())
-			_, expired := s.token(control.NewToken{Name: "short", ExpiresAt: s.clock.Now().Add(time.Minute)})
-			revoked, revokedSecret := s.token(control.NewToken{Name: "revoked", Uses: 5})
-			if v, err := s.RevokeToken(t.Context(), admin(), revoked.Name); err != nil || v.State != control.TokenRevoked {
-				t.Fatalf("revoking: %+v, %v", v, err)
-			}
-			_, used := s.token(control.NewToken{Name: "once"})
-			s.enroll(used, "first", nil)
-			s.clock.advance(time.Hour)
-			for name, secret := range map[string]string{"unknown": "x", "expired": expired, "revoked": revokedSecret, "exhausted": used} {
-				_, err := s.Enroll(t.Context(), bundle.EnrollRequest{Secret: secret, CSR: request(t), Name: name}, "192.0.2.7")
-				wantFault(t, err, fault.Unauthorized)
-			}
-			log, err := s.AuditLog(t.Context(), control.AuditQuery{Action: "device.enroll"})
-			if err != nil || len(log.Items) != 5 {
-				t.Fatalf("audit log %+v (%v), want one enrolment and four refused", log, err)
-			}
-			if e := log.Items[0]; e.Refused == "" || e.Source != "192.0.2.7" {
-				t.Errorf("newest entry %+v, want why and from where it was refused", e)
-			}
-		})
-	}
-}
-
-func TestATokenIsUsedAsOftenAsItMayByConcurrentMachines(t *testing.T) {
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) {
-			c := e.config(t)
-			s := start(t, c, newClock())
-			_, secret := s.token(control.NewToken{Uses: 3})
-			results := make(chan error)
-			for range 8 {
-				csr := request(t)
-				go func() {
-					_, err := s.Enroll(t.Context(), bundle.EnrollRequest{Secret: secret, CSR: csr, Name: "m"}, "")
-					results <- err
-				}()
-			}
-			admitted := 0
-			for range 8 {
-				if err := <-results; err == nil {
-					admitted++
-				} else {
-					wantFault(t, err, fault.Unauthorized)
-				}
-			}
-			if admitted != 3 {
-				t.Errorf("%d machines were admitted, want 3", admitted)
-			}
-		})
-	}
-}
-
 func TestVersionsGrowOverARestart(t *testing.T) {
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) {
-			c := e.config(t)
-			clk := newClock()
-			s := start(t, c, clk)
-			d := s.newDevice("d")
-			s.tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned})
-			d.apply()
+	for _, e := range controltest.Engines(postgres) {
+		t.Run(e.Name, func(t *testing.T) {
+			c := e.Config(t)
+			clk := controltest.NewClock()
+			s := controltest.Start(t, c, clk)
+			d := s.NewDevice("d")
+			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned})
+			d.Apply()
 			ca := s.CA()
-			s.end()
+			s.End()
 
-			s = start(t, c, clk)
-			d.server = s
+			s = controltest.Start(t, c, clk)
+			d.Server = s
 			if !s.CA().Equal(ca) {
 				t.Error("the authority is another one after the restart")
 			}
-			if d.fetch() != 0 {
+			if d.Fetch() != 0 {
 				t.Error("there is a new bundle after a restart without a change")
 			}
-			if v, err := s.Device(t.Context(), "d"); err != nil || v.Applied.Digest != d.have.Digest {
+			if v, err := s.Device(t.Context(), "d"); err != nil || v.Applied.Digest != d.Have.Digest {
 				t.Errorf("device %+v (%v), want what it acknowledged before the restart", v, err)
 			}
-			before := d.have.Version
-			s.tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
-			if d.fetch() == 0 || d.have.Version <= before {
-				t.Errorf("version %d after %d, want a higher one", d.have.Version, before)
+			before := d.Have.Version
+			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
+			if d.Fetch() == 0 || d.Have.Version <= before {
+				t.Errorf("version %d after %d, want a higher one", d.Have.Version, before)
 			}
-			if _, ok := d.record(bundle.KindIndicator, "itunes:itunes.apple.com"); ok {
+			if _, ok := d.Record(bundle.KindIndicator, "itunes:itunes.apple.com"); ok {
 				t.Error("the indicator is still there without the tag")
 			}
 		})
@@ -221,27 +169,27 @@ func TestVersionsGrowOverARestart(t *testing.T) {
 }
 
 func TestTwoServersShareADatabase(t *testing.T) {
-	c, clk := store.Config{URL: postgres.URL(t)}, newClock()
-	one, two := start(t, c, clk), start(t, c, clk)
+	c, clk := store.Config{URL: postgres.URL(t)}, controltest.NewClock()
+	one, two := controltest.Start(t, c, clk), controltest.Start(t, c, clk)
 	if !one.CA().Equal(two.CA()) {
 		t.Fatal("the servers have different authorities")
 	}
-	d := one.newDevice("d")
-	d.server = two
-	session := d.connect()
-	next(t, session, bundle.MessageHello)
-	d.apply()
-	one.tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned})
-	next(t, session, bundle.MessageNudge)
-	d.apply()
-	if _, ok := d.record(bundle.KindIndicator, "itunes:itunes.apple.com"); !ok {
+	d := one.NewDevice("d")
+	d.Server = two
+	session := d.Open()
+	controltest.Next(t, session, bundle.MessageHello)
+	d.Apply()
+	one.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned})
+	controltest.Next(t, session, bundle.MessageNudge)
+	d.Apply()
+	if _, ok := d.Record(bundle.KindIndicator, "itunes:itunes.apple.com"); !ok {
 		t.Error("the other server's tag is not in the bundle")
 	}
-	clk.advance(time.Second)
+	clk.Advance(time.Second)
 	if r, err := one.Rollout(t.Context(), 0); err != nil || r.Applied != 1 {
 		t.Errorf("rollout as the other server sees it: %+v (%v), want it applied", r, err)
 	}
-	if _, err := one.DeleteDevice(t.Context(), admin(), string(d.id), control.AnyVersion); err != nil {
+	if _, err := one.DeleteDevice(t.Context(), controltest.Admin(), string(d.ID), edit.AnyVersion); err != nil {
 		t.Fatalf("deleting: %v", err)
 	}
 	select {
@@ -255,34 +203,34 @@ func TestTwoServersShareADatabase(t *testing.T) {
 }
 
 func TestADeviceThatChangesGroupsGetsAHigherVersion(t *testing.T) {
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) {
-			c := e.config(t)
-			s := start(t, c, newClock())
-			s.group(control.NewGroup{Name: "a", Match: map[string]string{"ring": "a"}})
-			s.group(control.NewGroup{Name: "b", Match: map[string]string{"ring": "b"}})
-			s.policy("pa", fleet.ModeAudit, "a")
-			_, secret := s.token(control.NewToken{Uses: 2})
-			d := s.enroll(secret, "mover", map[string]string{"ring": "a"})
-			s.enroll(secret, "b-device", map[string]string{"ring": "b"})
+	for _, e := range controltest.Engines(postgres) {
+		t.Run(e.Name, func(t *testing.T) {
+			c := e.Config(t)
+			s := controltest.Start(t, c, controltest.NewClock())
+			s.NewGroup(control.NewGroup{Name: "a", Match: map[string]string{"ring": "a"}})
+			s.NewGroup(control.NewGroup{Name: "b", Match: map[string]string{"ring": "b"}})
+			s.NewPolicy("pa", fleet.ModeAudit, "a")
+			_, secret := s.Token(enrol.NewToken{Uses: 2})
+			d := s.Admit(secret, "mover", map[string]string{"ring": "a"})
+			s.Admit(secret, "b-device", map[string]string{"ring": "b"})
 			// The audience of b is older than that of a.
-			s.tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"a"}}})
-			d.apply()
-			session := d.connect()
-			next(t, session, bundle.MessageHello)
+			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"a"}}})
+			d.Apply()
+			session := d.Open()
+			controltest.Next(t, session, bundle.MessageHello)
 			labels := map[string]string{"ring": "b"}
-			view, change, err := s.UpdateDevice(t.Context(), admin(), "mover", 1, control.DeviceUpdate{Labels: &labels})
+			view, change, err := s.UpdateDevice(t.Context(), controltest.Admin(), "mover", 1, control.DeviceUpdate{Labels: &labels})
 			if err != nil || view.Version != 2 {
 				t.Fatalf("moving: %+v, %v", view, err)
 			}
-			if m := next(t, session, bundle.MessageNudge); m.Version != change.Revision {
+			if m := controltest.Next(t, session, bundle.MessageNudge); m.Version != change.Revision {
 				t.Errorf("nudge to version %d, want %d", m.Version, change.Revision)
 			}
-			d.apply()
-			if _, ok := d.record(bundle.KindIndicator, "itunes:itunes.apple.com"); ok {
+			d.Apply()
+			if _, ok := d.Record(bundle.KindIndicator, "itunes:itunes.apple.com"); ok {
 				t.Error("the device still has the indicator of the group it left")
 			}
-			if _, _, err := s.UpdateDevice(t.Context(), admin(), "mover", 1, control.DeviceUpdate{}); fault.CodeOf(err) != fault.Stale {
+			if _, _, err := s.UpdateDevice(t.Context(), controltest.Admin(), "mover", 1, control.DeviceUpdate{}); fault.CodeOf(err) != fault.Stale {
 				t.Errorf("editing an old version: %v, want it to be stale", err)
 			}
 		})
@@ -290,37 +238,37 @@ func TestADeviceThatChangesGroupsGetsAHigherVersion(t *testing.T) {
 }
 
 func TestExpiredIndicatorsLeaveTheBundle(t *testing.T) {
-	for _, e := range engines() {
-		t.Run(e.name, func(t *testing.T) {
-			c := e.config(t)
-			s := start(t, c, newClock())
-			d := s.newDevice("d")
-			i, _, err := s.CreateIndicator(t.Context(), admin(), control.NewIndicator{
-				Type: indicator.TypeDomain, Value: "Bad.Example.", Action: indicator.ActionBlock, ExpiresAt: s.clock.Now().Add(time.Hour),
+	for _, e := range controltest.Engines(postgres) {
+		t.Run(e.Name, func(t *testing.T) {
+			c := e.Config(t)
+			s := controltest.Start(t, c, controltest.NewClock())
+			d := s.NewDevice("d")
+			i, _, err := s.CreateIndicator(t.Context(), controltest.Admin(), control.NewIndicator{
+				Type: indicator.TypeDomain, Value: "Bad.Example.", Action: indicator.ActionBlock, ExpiresAt: s.Clock.Now().Add(time.Hour),
 			})
 			if err != nil || i.Value != "bad.example" {
 				t.Fatalf("making an indicator: %+v, %v", i, err)
 			}
-			d.apply()
-			if _, ok := d.record(bundle.KindIndicator, i.ID); !ok {
+			d.Apply()
+			if _, ok := d.Record(bundle.KindIndicator, i.ID); !ok {
 				t.Fatal("the indicator is not in the bundle")
 			}
-			session := d.connect()
-			next(t, session, bundle.MessageHello)
-			s.clock.advance(2 * time.Hour)
+			session := d.Open()
+			controltest.Next(t, session, bundle.MessageHello)
+			s.Clock.Advance(2 * time.Hour)
 			// Any change makes the expiry be looked at again.
-			if _, _, err = s.CreateIndicator(t.Context(), admin(), control.NewIndicator{
+			if _, _, err = s.CreateIndicator(t.Context(), controltest.Admin(), control.NewIndicator{
 				Type: indicator.TypeIP, Value: "198.51.100.7", Action: indicator.ActionAudit,
 			}); err != nil {
 				t.Fatal(err)
 			}
 			for have := true; have; {
-				next(t, session, bundle.MessageNudge)
-				d.apply()
-				_, have = d.record(bundle.KindIndicator, i.ID)
+				controltest.Next(t, session, bundle.MessageNudge)
+				d.Apply()
+				_, have = d.Record(bundle.KindIndicator, i.ID)
 			}
 			_, err = s.Indicator(t.Context(), i.ID)
-			wantFault(t, err, fault.NotFound)
+			controltest.WantFault(t, err, fault.NotFound)
 		})
 	}
 }

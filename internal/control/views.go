@@ -5,33 +5,12 @@ import (
 
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
-	"interdict/internal/event"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
 )
-
-// The bounds of a page.
-const (
-	defaultPage = 100
-	maxPage     = 1000
-)
-
-// PageQuery asks for one page of a list.
-type PageQuery struct {
-	// Limit is how many items at most; 0 means 100, and 1000 is the most.
-	Limit int
-	// Cursor is the Next of the page before; empty for the first.
-	Cursor string
-}
-
-// Page is one page of a list.
-type Page[T any] struct {
-	Items []T `json:"items"`
-	// Next is the cursor of the next page; empty on the last.
-	Next string `json:"next,omitempty"`
-}
 
 // Change is what every change that can alter bundles returns.
 type Change struct {
@@ -39,10 +18,6 @@ type Change struct {
 	// with at least this version has it.
 	Revision uint64 `json:"revision"`
 }
-
-// AnyVersion as the version to match lets an edit through whatever was
-// changed since.
-const AnyVersion uint64 = 0
 
 // AppQuery asks for cloud apps.
 type AppQuery struct {
@@ -52,7 +27,7 @@ type AppQuery struct {
 	Tag cloudapp.Tag
 	// Category is one of the catalog's, spaces for dashes.
 	Category string
-	PageQuery
+	page.Query
 }
 
 // AppView is a cloud app with what the administrator says about it.
@@ -79,7 +54,7 @@ type IndicatorQuery struct {
 	App string
 	// Search is looked for in value and description.
 	Search string
-	PageQuery
+	page.Query
 }
 
 // NewIndicator is a custom indicator to be made.
@@ -139,7 +114,7 @@ type NewPolicy struct {
 
 // PolicyDeletion says which policy may be deleted.
 type PolicyDeletion struct {
-	// Version is the one it must have, or AnyVersion.
+	// Version is the one it must have, or edit.AnyVersion.
 	Version uint64
 	// Assigned lets it be deleted though it reaches devices.
 	Assigned bool
@@ -168,7 +143,7 @@ type DeviceQuery struct {
 	Search string
 	// Group is the id or name of a group.
 	Group string
-	PageQuery
+	page.Query
 }
 
 // DeviceView is a device with what it has to obey.
@@ -184,37 +159,6 @@ type DeviceUpdate struct {
 	Labels *map[string]string `json:"labels,omitempty"`
 }
 
-// NewToken is an enrolment token to be made.
-type NewToken struct {
-	Name string `json:"name"`
-	// ExpiresAt is required to be in the future; zero means in 24 hours.
-	ExpiresAt time.Time `json:"expires_at,omitzero"`
-	// Uses is how many devices it admits; 0 means one.
-	Uses int `json:"uses,omitempty"`
-	// Labels are given to every device admitted, and win over its own.
-	Labels map[string]string `json:"labels,omitempty"`
-	// Groups takes ids or names of groups which the devices join.
-	Groups []string `json:"groups,omitempty"`
-}
-
-// TokenView is an enrolment token without its secret.
-type TokenView struct {
-	store.Token
-
-	State TokenState `json:"state" enum:"active,expired,exhausted,revoked"`
-}
-
-// TokenState says whether a token still admits devices.
-type TokenState string
-
-// The states of a token.
-const (
-	TokenActive    TokenState = "active"
-	TokenExpired   TokenState = "expired"
-	TokenExhausted TokenState = "exhausted"
-	TokenRevoked   TokenState = "revoked"
-)
-
 // FeatureView is a feature switch.
 type FeatureView struct {
 	Name        fleet.Feature `json:"name"`
@@ -227,14 +171,6 @@ type FeatureUpdate struct {
 	Enabled bool `json:"enabled"`
 }
 
-// AuditQuery asks for the audit log, newest first.
-type AuditQuery struct {
-	// Each limits to entries that have exactly it. Actor and Target are ids, or
-	// names of what still exists.
-	Actor, Action, Target string
-	PageQuery
-}
-
 // AuditEntry is one line of the audit log.
 type AuditEntry = store.AuditEntry
 
@@ -243,44 +179,6 @@ type Attempt struct {
 	Actor  Actor
 	Action string // "GET /api/v1/devices", "enroll"
 	Reason string
-}
-
-// AlertQuery asks for alerts, newest first.
-type AlertQuery struct {
-	// Device is the id or name of a device.
-	Device string
-	// App is the id or name of an app.
-	App string
-	PageQuery
-}
-
-// EventView is an event with what its device is called.
-type EventView struct {
-	event.Event
-
-	// DeviceName is empty when the device was deleted.
-	DeviceName string `json:"device_name,omitempty"`
-}
-
-// EventQuery asks for events. Without After they come newest first, by the
-// time they arrived; with it, in the order they arrived.
-type EventQuery struct {
-	// Device is the id or name of a device.
-	Device string
-	// App is the id or name of an app, Host a destination with what is below it.
-	App, Host string
-	EventID   event.ID
-	Action    event.Action
-	User      string
-	// Since and Until bound the time of the event: from Since on, before
-	// Until. Zero is unbounded.
-	Since, Until time.Time
-	// After asks for what arrived after a cursor, oldest first; "now" is the
-	// cursor of this moment, "start" that of the beginning. The page's Next
-	// is then always set, and the After of the next question. A revision of
-	// an event arrives again.
-	After string
-	PageQuery
 }
 
 // Facts are what a device says of itself when it connects.

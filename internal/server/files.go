@@ -13,6 +13,7 @@ import (
 
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/credential"
 )
 
 // The names of files in the data directory, see the package comment.
@@ -41,7 +42,7 @@ func (s *Server) writeFiles(ctx context.Context) error {
 	token, err := os.ReadFile(s.file(fileAdminToken))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !s.exists(fileCA):
-		token = []byte(control.NewAPISecret() + "." + bundle.Fingerprint(ca.Raw) + "\n")
+		token = []byte(credential.NewAPISecret() + "." + bundle.Fingerprint(ca.Raw) + "\n")
 		if err = writeFile(s.file(fileAdminToken), token, 0o600); err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func (s *Server) writeFiles(ctx context.Context) error {
 	if secret, _, _ := strings.Cut(strings.TrimSpace(string(token)), "."); secret != "" {
 		// The file is the authority: a database that was set up anew, or
 		// lost the token in a crash, learns it again.
-		if err := s.control.EnsureAPIToken(ctx, adminTokenName, secret, control.RoleAdministrator); err != nil {
+		if err := s.credentials.EnsureAPIToken(ctx, adminTokenName, secret, control.RoleAdministrator); err != nil {
 			return fmt.Errorf("admitting the admin token: %w", err)
 		}
 	}

@@ -31,6 +31,9 @@ import (
 	"interdict/catalog"
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/credential"
+	"interdict/internal/control/enrol"
+	"interdict/internal/control/observation"
 	"interdict/internal/server/adminapi"
 	"interdict/internal/server/agentapi"
 	"interdict/internal/server/gate"
@@ -97,10 +100,15 @@ type Server struct {
 	listener net.Listener
 	place    place
 	store    *store.Store
-	control  *control.Service
-	agents   *agentapi.API
-	http     *http.Server
-	serving  errgroup.Group
+
+	control      *control.Service
+	credentials  *credential.Service
+	enrolment    *enrol.Service
+	observations *observation.Service
+
+	agents  *agentapi.API
+	http    *http.Server
+	serving errgroup.Group
 	// started are the services that run, in the order of their start.
 	started []service
 	failed  chan error
@@ -149,6 +157,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"listener", s.listen, s.closeListener},
 		{"store", s.openStore, s.closeStore},
 		{"use cases", s.startControl, s.stopControl},
+		{"observation", s.startObservation, s.stopObservation},
 		{"files", s.writeFiles, nothing},
 		{"http", s.serve, s.stopServing},
 	} {
@@ -230,24 +239,43 @@ func (s *Server) startControl(ctx context.Context) error {
 	}
 	s.control, err = control.New(ctx, control.Config{
 		Store: s.store, Catalog: apps, URL: s.place.url, Hosts: s.place.hosts, Logger: s.config.Logger,
-		EventRetention: s.config.EventRetention,
 	})
 	if err != nil {
 		return err
 	}
+	s.credentials = credential.New(credential.Config{Control: s.control})
+	s.enrolment = enrol.New(enrol.Config{Control: s.control, Logger: s.config.Logger})
 	return s.control.Start(ctx)
 }
 
 func (s *Server) stopControl(ctx context.Context) error { return s.control.Shutdown(ctx) }
 
-// serve starts to answer requests.
-func (s *Server) serve(context.Context) error {
-	logger := s.config.Logger
-	admin, err := adminapi.New(adminapi.Config{Control: s.control, Gate: gate.New(time.Now), Logger: logger})
+func (s *Server) startObservation(ctx context.Context) error {
+	var err error
+	s.observations, err = observation.New(observation.Config{
+		Control: s.control, Store: s.store, Retention: s.config.EventRetention, Logger: s.config.Logger,
+	})
 	if err != nil {
 		return err
 	}
-	s.agents = agentapi.New(agentapi.Config{Control: s.control, Gate: gate.New(time.Now), Logger: logger})
+	return s.observations.Start(ctx)
+}
+
+func (s *Server) stopObservation(ctx context.Context) error { return s.observations.Shutdown(ctx) }
+
+// serve starts to answer requests.
+func (s *Server) serve(context.Context) error {
+	logger := s.config.Logger
+	admin, err := adminapi.New(adminapi.Config{
+		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment, Observations: s.observations,
+		Gate: gate.New(time.Now), Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	s.agents = agentapi.New(agentapi.Config{
+		Control: s.control, Enrolment: s.enrolment, Observations: s.observations, Gate: gate.New(time.Now), Logger: logger,
+	})
 	m := newMetrics(s.config.Version, s.agents, s.control)
 
 	mux := http.NewServeMux()

@@ -21,6 +21,11 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"interdict/internal/control"
+	"interdict/internal/control/credential"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/enrol"
+	"interdict/internal/control/observation"
+	"interdict/internal/control/page"
 	"interdict/internal/event"
 	"interdict/internal/fault"
 	"interdict/internal/problem"
@@ -36,14 +41,21 @@ const DocumentPath = Prefix + "/openapi.json"
 
 // Config is what the API needs; all of it is required.
 type Config struct {
-	Control *control.Service
-	Gate    *gate.Gate
-	Logger  *slog.Logger
+	Control      *control.Service
+	Credentials  *credential.Service
+	Enrolment    *enrol.Service
+	Observations *observation.Service
+	Gate         *gate.Gate
+	Logger       *slog.Logger
 }
 
 // API serves the admin API.
 type API struct {
-	control  *control.Service
+	control      *control.Service
+	credentials  *credential.Service
+	enrolment    *enrol.Service
+	observations *observation.Service
+
 	gate     *gate.Gate
 	logger   *slog.Logger
 	mux      *http.ServeMux
@@ -54,7 +66,10 @@ type API struct {
 
 // New makes the API.
 func New(c Config) (*API, error) {
-	a := &API{control: c.Control, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux()}
+	a := &API{
+		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, observations: c.Observations,
+		gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
+	}
 	a.huma = newHuma(a.mux)
 	a.addApps()
 	a.addIndicators()
@@ -281,16 +296,16 @@ type PageInput struct {
 	Cursor string `query:"cursor" maxLength:"512" doc:"next of the page before"`
 }
 
-func (p PageInput) query() control.PageQuery {
-	return control.PageQuery{Limit: p.Limit, Cursor: p.Cursor}
+func (p PageInput) query() page.Query {
+	return page.Query{Limit: p.Limit, Cursor: p.Cursor}
 }
 
 // pageOutput is one page of a list.
 type pageOutput[T any] struct {
-	Body control.Page[T]
+	Body page.Page[T]
 }
 
-func pageOf[T any](p control.Page[T], err error) (*pageOutput[T], error) {
+func pageOf[T any](p page.Page[T], err error) (*pageOutput[T], error) {
 	if p.Items == nil {
 		p.Items = []T{}
 	}
@@ -325,12 +340,12 @@ type MatchInput struct {
 // version returns the version to match.
 func (m MatchInput) version() (uint64, error) {
 	if m.IfMatch == "" || m.IfMatch == "*" {
-		return control.AnyVersion, nil
+		return edit.AnyVersion, nil
 	}
 	text, quoted := strings.CutPrefix(m.IfMatch, `"`)
 	text, closed := strings.CutSuffix(text, `"`)
 	v, err := strconv.ParseUint(text, 10, 64)
-	if err != nil || !quoted || !closed || v == control.AnyVersion {
+	if err != nil || !quoted || !closed || v == edit.AnyVersion {
 		var fs fault.Fields
 		fs.Add("If-Match", "must be an ETag of this resource, or *")
 		return 0, fs.Err("the request is not valid")

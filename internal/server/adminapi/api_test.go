@@ -14,6 +14,10 @@ import (
 
 	"interdict/catalog"
 	"interdict/internal/control"
+	"interdict/internal/control/credential"
+	"interdict/internal/control/enrol"
+	"interdict/internal/control/observation"
+	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 	"interdict/internal/problem"
@@ -40,14 +44,22 @@ func newLiveAPI(tb testing.TB) (api *API, tokens map[control.Role]string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	observations, err := observation.New(observation.Config{Control: c, Store: st})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	credentials := credential.New(credential.Config{Control: c})
 	tokens = map[control.Role]string{}
 	for _, role := range []control.Role{control.RoleViewer, control.RoleOperator, control.RoleAdministrator} {
-		tokens[role] = control.NewAPISecret()
-		if err = c.EnsureAPIToken(ctx, string(role), tokens[role], role); err != nil {
+		tokens[role] = credential.NewAPISecret()
+		if err = credentials.EnsureAPIToken(ctx, string(role), tokens[role], role); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	api, err = New(Config{Control: c, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler)})
+	api, err = New(Config{
+		Control: c, Credentials: credentials, Enrolment: enrol.New(enrol.Config{Control: c}), Observations: observations,
+		Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -88,7 +100,7 @@ func TestRoles(t *testing.T) {
 		})
 	}
 	w := call(api, tokens[control.RoleAdministrator], "GET", "/audit-log", nil)
-	var log control.Page[control.AuditEntry]
+	var log page.Page[control.AuditEntry]
 	if err := json.Unmarshal(w.Body.Bytes(), &log); err != nil || refusals(log.Items) != 4 {
 		t.Errorf("got %s (%v), want the four refused attempts", w.Body, err)
 	}

@@ -25,7 +25,7 @@ func (a *API) addApps() {
 	add(a, route{http.MethodGet, "/apps", "list-apps", "List the cloud apps with their tags", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *appsInput) (*pageOutput[control.AppView], error) {
 			return pageOf(a.control.Apps(ctx, control.AppQuery{
-				Search: in.Search, Tag: in.Tag, Category: in.Category, PageQuery: in.query(),
+				Search: in.Search, Tag: in.Tag, Category: in.Category, Query: in.query(),
 			}))
 		})
 	add(a, route{http.MethodGet, "/apps/{id}", "get-app", "Get one cloud app", tag, control.RoleViewer, 0},

@@ -50,7 +50,7 @@ func (a *API) authenticate(r *http.Request) (control.Actor, error) {
 	// After the dot comes the fingerprint of the certificate authority, by
 	// which the client knew the server. It is no secret and no part of one.
 	secret, _, _ := strings.Cut(strings.TrimSpace(token), ".")
-	by, err := a.control.AuthenticateToken(r.Context(), secret)
+	by, err := a.credentials.AuthenticateToken(r.Context(), secret)
 	by.Source = request.Source(r)
 	return by, err
 }

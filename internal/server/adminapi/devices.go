@@ -35,7 +35,7 @@ func (a *API) addDevices() {
 	const tag = "devices"
 	add(a, route{http.MethodGet, "/devices", "list-devices", "List the devices", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *devicesInput) (*pageOutput[control.DeviceView], error) {
-			return pageOf(a.control.Devices(ctx, control.DeviceQuery{Search: in.Search, Group: in.Group, PageQuery: in.query()}))
+			return pageOf(a.control.Devices(ctx, control.DeviceQuery{Search: in.Search, Group: in.Group, Query: in.query()}))
 		})
 	add(a, route{http.MethodGet, "/devices/{id}", "get-device", "Get one device", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[control.DeviceView], error) {

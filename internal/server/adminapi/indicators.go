@@ -64,7 +64,7 @@ func (a *API) addIndicators() {
 	add(a, route{http.MethodGet, "/indicators", "list-indicators", "List the indicators, of apps and custom", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *indicatorsInput) (*pageOutput[indicator.Indicator], error) {
 			return pageOf(a.control.Indicators(ctx, control.IndicatorQuery{
-				Type: in.Type, Source: in.Source, App: in.App, Search: in.Search, PageQuery: in.query(),
+				Type: in.Type, Source: in.Source, App: in.App, Search: in.Search, Query: in.query(),
 			}))
 		})
 	add(a, route{http.MethodPost, "/indicators", "create-indicator", "Create a custom indicator", tag, control.RoleOperator, http.StatusCreated},

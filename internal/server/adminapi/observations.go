@@ -7,6 +7,7 @@ import (
 
 	"interdict/internal/alert"
 	"interdict/internal/control"
+	"interdict/internal/control/observation"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 )
@@ -39,19 +40,19 @@ type rolloutInput struct {
 func (a *API) addObservations() {
 	const tag = "observations"
 	add(a, route{http.MethodGet, "/events", "list-events", "List what devices reported, newest first", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *eventsInput) (*pageOutput[control.EventView], error) {
-			return pageOf(a.control.Events(ctx, control.EventQuery{
+		func(ctx context.Context, _ control.Actor, in *eventsInput) (*pageOutput[observation.EventView], error) {
+			return pageOf(a.observations.Events(ctx, observation.EventQuery{
 				Device: in.Device, App: in.App, Host: in.Host, EventID: in.EventID, Action: in.Action, User: in.User,
-				Since: in.Since, Until: in.Until, After: in.After, PageQuery: in.query(),
+				Since: in.Since, Until: in.Until, After: in.After, Query: in.query(),
 			}))
 		})
 	add(a, route{http.MethodGet, "/alerts", "list-alerts", "List the alerts, newest first", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *alertsInput) (*pageOutput[alert.Alert], error) {
-			return pageOf(a.control.Alerts(ctx, control.AlertQuery{Device: in.Device, App: in.App, PageQuery: in.query()}))
+			return pageOf(a.observations.Alerts(ctx, observation.AlertQuery{Device: in.Device, App: in.App, Query: in.query()}))
 		})
 	add(a, route{http.MethodGet, "/alerts/{id}", "get-alert", "Get one alert", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[alert.Alert], error) {
-			v, err := a.control.Alert(ctx, in.ID)
+			v, err := a.observations.Alert(ctx, in.ID)
 			return &bodyOutput[alert.Alert]{v}, err
 		})
 	add(a, route{http.MethodGet, "/rollout", "get-rollout", "Get how many devices enforce what they ought to", tag, control.RoleViewer, 0},

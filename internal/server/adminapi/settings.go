@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"interdict/internal/control"
+	"interdict/internal/control/observation"
+	"interdict/internal/control/page"
 	"interdict/internal/fleet"
 )
 
@@ -32,7 +34,7 @@ func (a *API) addSettings() {
 	add(a, route{http.MethodGet, "/features", "list-features", "List the features of the server", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, _ *struct{}) (*pageOutput[control.FeatureView], error) {
 			items, err := a.control.Features(ctx)
-			return pageOf(control.Page[control.FeatureView]{Items: items}, err)
+			return pageOf(page.Page[control.FeatureView]{Items: items}, err)
 		})
 	add(a, route{http.MethodPut, "/features/{name}", "set-feature", "Turn a feature on or off", tag, control.RoleAdministrator, 0},
 		func(ctx context.Context, by control.Actor, in *featureInput) (*bodyOutput[FeatureChanged], error) {
@@ -41,8 +43,8 @@ func (a *API) addSettings() {
 		})
 	add(a, route{http.MethodGet, "/audit-log", "list-audit-log", "List who changed what, and who tried, newest first", tag, control.RoleAdministrator, 0},
 		func(ctx context.Context, _ control.Actor, in *auditInput) (*pageOutput[control.AuditEntry], error) {
-			return pageOf(a.control.AuditLog(ctx, control.AuditQuery{
-				Actor: in.Actor, Action: in.Action, Target: in.Target, PageQuery: in.query(),
+			return pageOf(a.observations.AuditLog(ctx, observation.AuditQuery{
+				Actor: in.Actor, Action: in.Action, Target: in.Target, Query: in.query(),
 			}))
 		})
 }

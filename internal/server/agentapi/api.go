@@ -24,6 +24,8 @@ import (
 
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/enrol"
+	"interdict/internal/control/observation"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/problem"
@@ -36,9 +38,11 @@ const maxDocument = 64 << 10
 
 // Config is what the API needs; all of it is required.
 type Config struct {
-	Control *control.Service
-	Gate    *gate.Gate
-	Logger  *slog.Logger
+	Control      *control.Service
+	Enrolment    *enrol.Service
+	Observations *observation.Service
+	Gate         *gate.Gate
+	Logger       *slog.Logger
 	// PingInterval is how often a stream says something; 0 means
 	// control.PingInterval.
 	PingInterval time.Duration
@@ -46,11 +50,14 @@ type Config struct {
 
 // API serves the agent API.
 type API struct {
-	control *control.Service
-	gate    *gate.Gate
-	logger  *slog.Logger
-	ping    time.Duration
-	mux     *http.ServeMux
+	control      *control.Service
+	enrolment    *enrol.Service
+	observations *observation.Service
+
+	gate   *gate.Gate
+	logger *slog.Logger
+	ping   time.Duration
+	mux    *http.ServeMux
 
 	// decoders holds *zstd.Decoder, each of which costs some hundred
 	// kilobytes.
@@ -64,8 +71,8 @@ type API struct {
 // New makes the API.
 func New(c Config) *API {
 	a := &API{
-		control: c.Control, gate: c.Gate, logger: c.Logger, ping: c.PingInterval,
-		mux: http.NewServeMux(), drained: make(chan struct{}),
+		control: c.Control, enrolment: c.Enrolment, observations: c.Observations,
+		gate: c.Gate, logger: c.Logger, ping: c.PingInterval, mux: http.NewServeMux(), drained: make(chan struct{}),
 	}
 	if a.ping == 0 {
 		a.ping = control.PingInterval
@@ -116,7 +123,7 @@ func (a *API) device(next deviceHandler) http.Handler {
 			a.unauthorized(w, r, err)
 			return
 		}
-		id, err := a.control.AuthenticateDevice(r.Context(), cert)
+		id, err := a.enrolment.AuthenticateDevice(r.Context(), cert)
 		if err == nil {
 			err = next(w, r, id)
 		}
@@ -174,7 +181,7 @@ func (a *API) enroll(w http.ResponseWriter, r *http.Request) {
 		request.Fail(w, r, a.logger, err)
 		return
 	}
-	out, err := a.control.Enroll(r.Context(), in, source)
+	out, err := a.enrolment.Enroll(r.Context(), in, source)
 	if err != nil {
 		if code := fault.CodeOf(err); code == fault.Unauthorized || code == fault.Invalid {
 			a.gate.Failed(source)
@@ -190,7 +197,7 @@ func (a *API) renew(w http.ResponseWriter, r *http.Request, id fleet.DeviceID) e
 	if err != nil {
 		return err
 	}
-	out, err := a.control.Renew(r.Context(), id, in)
+	out, err := a.enrolment.Renew(r.Context(), id, in)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (a *API) ingest(w http.ResponseWriter, r *http.Request, id fleet.DeviceID) 
 	if err != nil {
 		return batchFault(r, err)
 	}
-	receipt, err := a.control.Ingest(r.Context(), id, key, events)
+	receipt, err := a.observations.Ingest(r.Context(), id, key, events)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,8 @@ import (
 	"interdict/catalog"
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/enrol"
+	"interdict/internal/control/observation"
 	"interdict/internal/server/agentapi"
 	"interdict/internal/server/gate"
 	"interdict/internal/server/servertest"
@@ -55,8 +57,13 @@ func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Age
 	if err != nil {
 		t.Fatal(err)
 	}
+	observations, err := observation.New(observation.Config{Control: c, Store: st})
+	if err != nil {
+		t.Fatal(err)
+	}
+	enrolment := enrol.New(enrol.Config{Control: c})
 	api := agentapi.New(agentapi.Config{
-		Control: c, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler), PingInterval: interval,
+		Control: c, Enrolment: enrolment, Observations: observations, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler), PingInterval: interval,
 	})
 	srv := httptest.NewUnstartedServer(api)
 	srv.Listener.Close()
@@ -69,7 +76,7 @@ func serve(t *testing.T, interval time.Duration) (*agentapi.API, *servertest.Age
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 
-	_, token, err := c.CreateToken(t.Context(), control.Actor{Kind: control.ActorSystem}, control.NewToken{Name: "t"})
+	_, token, err := enrolment.CreateToken(t.Context(), control.Actor{Kind: control.ActorSystem}, enrol.NewToken{Name: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,7 @@
-package control
+// Package configuration reads from the store what audiences are compiled of:
+// all of it, or the documents that changes touched. What follows from it is
+// package audience's to decide.
+package configuration
 
 import (
 	"errors"
@@ -10,8 +13,11 @@ import (
 	"interdict/internal/store"
 )
 
-// readAll reads the whole configuration.
-func readAll(tx *store.Tx) (func(*audience.State) audience.Changed, error) {
+// An Edit brings a state up to what was read, and says what that changed.
+type Edit func(*audience.State) audience.Changed
+
+// ReadAll reads the whole configuration.
+func ReadAll(tx *store.Tx) (Edit, error) {
 	fresh := audience.NewState()
 	err := errors.Join(
 		readInto(tx.Groups(), fresh.Groups, func(g *fleet.Group) string { return g.ID }),
@@ -75,25 +81,26 @@ func readDevices(tx *store.Tx, into *audience.State) error {
 	return nil
 }
 
-// readTouched reads the documents that changes touched.
-func readTouched(tx *store.Tx, touched []store.Touched) (func(*audience.State) audience.Changed, error) {
-	edits := make([]func(*audience.State, *audience.Changed), 0, len(touched))
+// ReadTouched reads the documents that changes touched.
+func ReadTouched(tx *store.Tx, touched []store.Touched) (Edit, error) {
+	edits := make([]edit, 0, len(touched))
 	for _, t := range touched {
-		edit, err := readOne(tx, t)
+		one, err := readOne(tx, t)
 		if err != nil {
 			return nil, err
 		}
-		edits = append(edits, edit)
+		edits = append(edits, one)
 	}
 	return func(s *audience.State) audience.Changed {
 		changed := audience.Changed{Devices: make(map[fleet.DeviceID]bool), Indicators: make(map[string]bool)}
-		for _, edit := range edits {
-			edit(s, &changed)
+		for _, apply := range edits {
+			apply(s, &changed)
 		}
 		return changed
 	}, nil
 }
 
+// edit puts one document into a state.
 type edit = func(*audience.State, *audience.Changed)
 
 func readOne(tx *store.Tx, t store.Touched) (edit, error) {

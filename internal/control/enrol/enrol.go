@@ -1,20 +1,50 @@
-package control
+// Package enrol decides how a machine becomes a device and proves to be one:
+// enrolment tokens admit it, as often and as long as they may, with the groups
+// and labels they give; a certificate of the server's own authority is what it
+// shows from then on, and renews. What an enrolled device has to enforce, and
+// that it may be deleted, is package control's.
+package enrol
 
 import (
 	"context"
-	"crypto/subtle"
 	"crypto/x509"
 	"errors"
+	"log/slog"
 	"maps"
 
 	"github.com/oklog/ulid/v2"
 
 	"interdict/internal/bundle"
+	"interdict/internal/control"
 	"interdict/internal/control/ca"
+	"interdict/internal/control/credential"
+	"interdict/internal/control/input"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/store"
 )
+
+// Config is what a Service needs.
+type Config struct {
+	// Control is required.
+	Control *control.Service
+	// Logger is optional.
+	Logger *slog.Logger
+}
+
+// Service has the use cases. It is safe for concurrent use.
+type Service struct {
+	control *control.Service
+	logger  *slog.Logger
+}
+
+// New returns a Service.
+func New(c Config) *Service {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{control: c.Control, logger: c.Logger}
+}
 
 // Enroll makes a machine a device, if it has a token that still admits one.
 // Whatever the reason to refuse it, the audit log hears of it. remote is where
@@ -22,8 +52,8 @@ import (
 func (s *Service) Enroll(ctx context.Context, r bundle.EnrollRequest, remote string) (bundle.EnrollResponse, error) {
 	response, err := s.enroll(ctx, &r, remote)
 	if f, ok := errors.AsType[*fault.Error](err); ok {
-		attempt := Attempt{Actor: Actor{Kind: ActorUnknown, Name: r.Name, Source: remote}, Action: "device.enroll", Reason: f.Error()}
-		if noted := s.Refused(ctx, attempt); noted != nil {
+		attempt := control.Attempt{Actor: control.Actor{Kind: control.ActorUnknown, Name: r.Name, Source: remote}, Action: "device.enroll", Reason: f.Error()}
+		if noted := s.control.Refused(ctx, attempt); noted != nil {
 			s.logger.ErrorContext(ctx, "noting a refused enrolment", "error", noted)
 		}
 	}
@@ -33,7 +63,7 @@ func (s *Service) Enroll(ctx context.Context, r bundle.EnrollRequest, remote str
 func (s *Service) enroll(ctx context.Context, r *bundle.EnrollRequest, remote string) (bundle.EnrollResponse, error) {
 	// First of all, so that a stranger costs a look-up and learns nothing, and
 	// takes no turn among the changes.
-	err := s.store.View(ctx, func(tx *store.Tx) error {
+	err := s.control.View(ctx, func(tx *store.Tx) error {
 		_, err := s.activeToken(tx, r.Secret)
 		return err
 	})
@@ -44,19 +74,18 @@ func (s *Service) enroll(ctx context.Context, r *bundle.EnrollRequest, remote st
 	if err != nil {
 		return bundle.EnrollResponse{}, err
 	}
-	now := s.now().UTC()
+	now := s.control.Now().UTC()
 	d := fleet.Device{ID: fleet.DeviceID(ulid.Make().String()), Name: r.Name, EnrolledAt: now, Version: 1}
-	certificate, err := s.authority.SignDevice(request, d.ID, now)
+	certificate, err := s.control.DeviceCertificate(request, d.ID)
 	if err != nil {
 		return bundle.EnrollResponse{}, err
 	}
-	facts := clip(r.Facts)
-	_, err = s.change(ctx, func(tx *store.Tx) error { return s.addDevice(tx, &d, r, remote) })
+	_, err = s.control.Change(ctx, func(tx *store.Tx) error { return s.addDevice(tx, &d, r, remote) })
 	if err != nil {
 		return bundle.EnrollResponse{}, err
 	}
-	s.presence.update(d.ID, now, func(state *store.DeviceState) { state.Facts = facts })
-	return bundle.EnrollResponse{DeviceID: d.ID, Certificate: certificate, CA: s.CA().Raw, BundleKey: s.bundleKey}, nil
+	s.control.Heard(d.ID, r.Facts)
+	return bundle.EnrollResponse{DeviceID: d.ID, Certificate: certificate, CA: s.control.CA().Raw, BundleKey: s.control.BundleKey()}, nil
 }
 
 // addDevice writes a device with what its token gives it.
@@ -68,8 +97,8 @@ func (s *Service) addDevice(tx *store.Tx, d *fleet.Device, r *bundle.EnrollReque
 	d.Labels = make(map[string]string)
 	maps.Copy(d.Labels, r.Labels)
 	maps.Copy(d.Labels, token.Labels)
-	actor := Actor{Kind: ActorDevice, ID: string(d.ID), Name: d.Name, Source: remote}
-	tx.Audit(s.entry(actor, "device.enroll", string(d.ID), nil, struct {
+	actor := control.Actor{Kind: control.ActorDevice, ID: string(d.ID), Name: d.Name, Source: remote}
+	tx.Audit(s.control.Entry(actor, "device.enroll", string(d.ID), nil, struct {
 		Device fleet.Device `json:"device"`
 		Token  string       `json:"token"`
 	}{*d, token.ID}))
@@ -79,11 +108,11 @@ func (s *Service) addDevice(tx *store.Tx, d *fleet.Device, r *bundle.EnrollReque
 // checkEnrolment also gives the device a name if it has none.
 func (s *Service) checkEnrolment(r *bundle.EnrollRequest) (*x509.CertificateRequest, error) {
 	if r.Name == "" {
-		r.Name = clipText(r.Facts.Hostname, maxName)
+		r.Name = input.Clip(r.Facts.Hostname, input.MaxName)
 	}
 	var faults fault.Fields
-	checkName(&faults, r.Name)
-	checkLabels(&faults, "labels", r.Labels)
+	input.CheckName(&faults, r.Name)
+	input.CheckLabels(&faults, "labels", r.Labels)
 	if err := faults.Err("the enrolment is not valid"); err != nil {
 		return nil, err
 	}
@@ -106,15 +135,15 @@ func (s *Service) admit(tx *store.Tx, secret string) (store.Token, error) {
 // activeToken returns the token with the secret, or a fault if it does not
 // admit anybody.
 func (s *Service) activeToken(tx *store.Tx, secret string) (store.Token, error) {
-	presented := hash(secret)
+	presented := credential.Hash(secret)
 	token, kept, err := tx.TokenBySecret(presented)
-	if errors.Is(err, store.ErrNotFound) || err == nil && subtle.ConstantTimeCompare(kept, presented) != 1 {
+	if errors.Is(err, store.ErrNotFound) || err == nil && !credential.Matches(kept, presented) {
 		return token, notAdmitting("")
 	}
 	if err != nil {
 		return token, err
 	}
-	if state := viewToken(token, s.now()).State; state != TokenActive {
+	if state := viewToken(token, s.control.Now()).State; state != TokenActive {
 		return token, notAdmitting(state)
 	}
 	return token, nil
@@ -158,53 +187,18 @@ func join(tx *store.Tx, id fleet.DeviceID, groups []string) error {
 // deleted is Unauthorized.
 func (s *Service) AuthenticateDevice(ctx context.Context, certificate *x509.Certificate) (fleet.DeviceID, error) {
 	id := fleet.DeviceID(certificate.Subject.CommonName)
-	return id, s.known(ctx, id)
+	return id, s.control.Known(ctx, id)
 }
 
 // Renew gives a device a new certificate.
 func (s *Service) Renew(ctx context.Context, id fleet.DeviceID, r bundle.RenewRequest) (bundle.RenewResponse, error) {
-	if err := s.known(ctx, id); err != nil {
+	if err := s.control.Known(ctx, id); err != nil {
 		return bundle.RenewResponse{}, err
 	}
 	request, err := ca.ParseRequest(r.CSR)
 	if err != nil {
 		return bundle.RenewResponse{}, err
 	}
-	certificate, err := s.authority.SignDevice(request, id, s.now())
+	certificate, err := s.control.DeviceCertificate(request, id)
 	return bundle.RenewResponse{Certificate: certificate}, err
-}
-
-// Bundle returns the bundle, as JSON of a bundle.Envelope, that a device has
-// to take in which has version and digest in force (0 and "" for none): the
-// difference to it if that is known here, and nil if it is up to date. All
-// callers share the bytes. The fault is Unavailable if this server has not
-// caught up with what the device has from another.
-func (s *Service) Bundle(ctx context.Context, id fleet.DeviceID, version uint64, digest string) ([]byte, error) {
-	if err := s.known(ctx, id); err != nil {
-		return nil, err
-	}
-	if version > s.snapshot.Load().Revision {
-		if err := s.fresh(ctx); err != nil {
-			return nil, err
-		}
-	}
-	snapshot := s.snapshot.Load()
-	a := snapshot.Of(id)
-	switch {
-	case a == nil || version > snapshot.Revision:
-		return nil, fault.New(fault.Unavailable, "this server is at revision %d and the device at %d", snapshot.Revision, version)
-	case a.Digest == digest:
-		return nil, nil
-	}
-	signed := a.Version
-	if signed <= version {
-		// The device has a later version from another server, or of another
-		// set: only a higher one will do.
-		signed = snapshot.Revision
-	}
-	if signed <= version {
-		s.logger.WarnContext(ctx, "a device has another bundle of the current version", "device", id, "version", version, "digest", digest)
-		return nil, fault.New(fault.Unavailable, "the device has another bundle of version %d", version)
-	}
-	return s.publisher.Envelope(a, signed, digest, s.now())
 }

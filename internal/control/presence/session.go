@@ -1,4 +1,4 @@
-package control
+package presence
 
 import (
 	"sync"
@@ -11,7 +11,7 @@ import (
 // Session is a device that is connected to this server.
 type Session struct {
 	id      fleet.DeviceID
-	hub     *hub
+	hub     *Hub
 	onClose func()
 
 	// mu guards the following, and the sending side of messages.
@@ -20,14 +20,14 @@ type Session struct {
 	messages chan bundle.Message
 }
 
-// queued is how many messages can wait in a session: a hello, a nudge and a
-// sync, each once.
-const queued = 3
+// queued is how many messages can wait in a session, each of another type. It
+// is more than there are types.
+const queued = 16
 
 // Messages returns what the device has to be told: hello first, and of the
-// nudges that were not taken in time only the newest. It is closed by Close,
-// by a newer session of the same device, when the device is deleted, and by
-// Shutdown. Pings are the transport's, every PingInterval.
+// messages of one type that were not taken in time only the newest. It is
+// closed by Close, by a newer session of the same device, when the device is
+// deleted, and by the hub's CloseAll. Pings are the transport's.
 func (s *Session) Messages() <-chan bundle.Message { return s.messages }
 
 // Close ends the session. Calling it again does nothing.
@@ -48,7 +48,7 @@ func (s *Session) end() {
 }
 
 // send queues a message. It never blocks: a message takes the place of a
-// waiting one of the same type.
+// waiting one of the same type, or of the oldest if there is no room.
 func (s *Session) send(m bundle.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,37 +59,43 @@ func (s *Session) sendLocked(m bundle.Message) {
 	if s.closed {
 		return
 	}
-	var waiting []bundle.Message
-	for {
-		select {
-		case w := <-s.messages:
-			if w.Type != m.Type {
-				waiting = append(waiting, w)
-			}
-			continue
-		default:
-		}
-		break
-	}
-	for _, w := range append(waiting, m) {
+	waiting := append(s.takeOthers(m.Type), m)
+	for _, w := range waiting[max(0, len(waiting)-queued):] {
 		s.messages <- w
 	}
 }
 
-// hub knows the sessions of this server.
-type hub struct {
+// takeOthers empties the queue, and returns what waited in it but messages of
+// one type.
+func (s *Session) takeOthers(but bundle.MessageType) []bundle.Message {
+	var waiting []bundle.Message
+	for {
+		select {
+		case w := <-s.messages:
+			if w.Type != but {
+				waiting = append(waiting, w)
+			}
+		default:
+			return waiting
+		}
+	}
+}
+
+// Hub knows the sessions of this server.
+type Hub struct {
 	// mu guards sessions.
 	mu       sync.RWMutex
 	sessions map[fleet.DeviceID]*Session
 }
 
-func newHub() *hub { return &hub{sessions: make(map[fleet.DeviceID]*Session)} }
+// NewHub returns a hub without sessions.
+func NewHub() *Hub { return &Hub{sessions: make(map[fleet.DeviceID]*Session)} }
 
-// open makes the device's session and ends an older one. The first message is
+// Open makes the device's session and ends an older one. The first message is
 // what hello returns once the session can be nudged, so that no change falls
 // between the two. onClose is called when the session was closed and no newer
 // one took its place.
-func (h *hub) open(id fleet.DeviceID, hello func() bundle.Message, onClose func()) *Session {
+func (h *Hub) Open(id fleet.DeviceID, hello func() bundle.Message, onClose func()) *Session {
 	s := &Session{id: id, hub: h, onClose: onClose, messages: make(chan bundle.Message, queued)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +111,7 @@ func (h *hub) open(id fleet.DeviceID, hello func() bundle.Message, onClose func(
 }
 
 // remove forgets a session, and reports whether it was still the device's.
-func (h *hub) remove(s *Session) bool {
+func (h *Hub) remove(s *Session) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.sessions[s.id] != s {
@@ -115,17 +121,17 @@ func (h *hub) remove(s *Session) bool {
 	return true
 }
 
-func (h *hub) get(id fleet.DeviceID) *Session {
+func (h *Hub) get(id fleet.DeviceID) *Session {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.sessions[id]
 }
 
-// connected reports whether the device has a session here.
-func (h *hub) connected(id fleet.DeviceID) bool { return h.get(id) != nil }
+// Connected reports whether the device has a session here.
+func (h *Hub) Connected(id fleet.DeviceID) bool { return h.get(id) != nil }
 
-// ids returns the devices that are connected.
-func (h *hub) ids() []fleet.DeviceID {
+// IDs returns the devices that are connected.
+func (h *Hub) IDs() []fleet.DeviceID {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	all := make([]fleet.DeviceID, 0, len(h.sessions))
@@ -135,22 +141,22 @@ func (h *hub) ids() []fleet.DeviceID {
 	return all
 }
 
-// end ends the session of a device, if there is one.
-func (h *hub) end(id fleet.DeviceID) {
+// End ends the session of a device, if there is one.
+func (h *Hub) End(id fleet.DeviceID) {
 	if s := h.get(id); s != nil {
 		s.Close()
 	}
 }
 
-// closeAll ends all sessions.
-func (h *hub) closeAll() {
-	for _, id := range h.ids() {
-		h.end(id)
+// CloseAll ends all sessions.
+func (h *Hub) CloseAll() {
+	for _, id := range h.IDs() {
+		h.End(id)
 	}
 }
 
-// nudge tells those of the devices that are connected what to enforce.
-func (h *hub) nudge(snapshot *audience.Snapshot, devices []fleet.DeviceID) {
+// Nudge tells those of the devices that are connected what to enforce.
+func (h *Hub) Nudge(snapshot *audience.Snapshot, devices []fleet.DeviceID) {
 	for _, id := range devices {
 		if s := h.get(id); s != nil {
 			a := snapshot.Of(id)
@@ -159,12 +165,14 @@ func (h *hub) nudge(snapshot *audience.Snapshot, devices []fleet.DeviceID) {
 	}
 }
 
-// sync asks a device to check now. It reports whether it is connected here.
-func (h *hub) sync(id fleet.DeviceID) bool {
+// Tell queues a message for a device, in the place of one of the same type
+// that it has not taken yet. It never blocks, and reports whether the device
+// is connected here.
+func (h *Hub) Tell(id fleet.DeviceID, m bundle.Message) bool {
 	s := h.get(id)
 	if s == nil {
 		return false
 	}
-	s.send(bundle.Message{Type: bundle.MessageSync})
+	s.send(m)
 	return true
 }
