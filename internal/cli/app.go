@@ -1,19 +1,22 @@
 package cli
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/cloudapp"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 )
 
 func newAppCmd(s *session) *cobra.Command {
-	return newParentCmd("app", "Look at cloud apps, and tag them",
+	return usage.Parent("app", "Look at cloud apps, and tag them",
 		`A cloud app is an entry of the catalog. Tagging one as unsanctioned makes its
 domains block indicators on every device in scope, as monitored warn indicators;
 sanctioned and none make no indicators. What a device does with them is decided
@@ -61,7 +64,7 @@ func newAppListCmd(s *session) *cobra.Command {
 		Short: "List the apps of the catalog with their tags",
 		Example: `  interdict app list --tag unsanctioned
   interdict app list --category file-transfer --output csv`,
-		Args: exactly(),
+		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			setQuery(q, "tag", tag)
@@ -85,7 +88,7 @@ func newAppSearchCmd(s *session) *cobra.Command {
 		Use:     "search WORDS",
 		Short:   "Find apps by id, name, vendor or domain",
 		Example: "  interdict app search itunes.apple.com",
-		Args:    atLeast("WORDS"),
+		Args:    usage.AtLeast("WORDS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -103,7 +106,7 @@ func newAppShowCmd(s *session) *cobra.Command {
 		Use:     "show ID",
 		Short:   "Show an app with its domains and its tag",
 		Example: "  interdict app show itunes",
-		Args:    exactly("ID"),
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -116,10 +119,10 @@ func newAppShowCmd(s *session) *cobra.Command {
 				{"category", func(a appView) string { return a.Category }},
 				{"homepage", func(a appView) string { return a.Homepage }},
 				{"domains", appDomains},
-				{"tag", func(a appView) string { return first(appTag(a), string(cloudapp.TagNone)) }},
+				{"tag", func(a appView) string { return cmp.Or(appTag(a), string(cloudapp.TagNone)) }},
 				{"scope", appScope(groups)},
 				{"tagged_by", func(a appView) string { return a.Tagging.By }},
-				{"tagged_at", func(a appView) string { return formatTime(a.Tagging.At) }},
+				{"tagged_at", func(a appView) string { return output.Time(a.Tagging.At) }},
 			})
 		},
 	}
@@ -164,7 +167,7 @@ change, and names those that are offline and will do so when they return.`,
 		Example: `  interdict app tag itunes unsanctioned --wait
   interdict app tag dropbox wetransfer unsanctioned --include-group finance --exclude-group auditors
   interdict app tag itunes none`,
-		Args: atLeast("ID", "TAG"),
+		Args: usage.AtLeast("ID", "TAG"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			apps, tag := args[:len(args)-1], cloudapp.Tag(args[len(args)-1])
 			tags := []cloudapp.Tag{cloudapp.TagSanctioned, cloudapp.TagUnsanctioned, cloudapp.TagMonitored, cloudapp.TagNone}

@@ -1,15 +1,19 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 )
 
 func newAuditLogCmd(s *session) *cobra.Command {
-	return newParentCmd("audit-log", "Look at who changed what, and who tried",
+	return usage.Parent("audit-log", "Look at who changed what, and who tried",
 		`The audit log has every change with who made it, what it was before and what it
 became, and every attempt that was refused.`,
 		newAuditLogListCmd(s))
@@ -44,7 +48,7 @@ func (t *thing) UnmarshalJSON(b []byte) error {
 		} `json:"device"`
 	}
 	if err := json.Unmarshal(b, &v); err == nil {
-		t.name = first(v.Name, v.Value, v.Device.Name)
+		t.name = cmp.Or(v.Name, v.Value, v.Device.Name)
 	}
 	return nil
 }
@@ -56,17 +60,17 @@ func newAuditLogListCmd(s *session) *cobra.Command {
 		Use:   "list",
 		Short: "List the audit log, newest first",
 		Long:  "With --output json the entries have what was changed, before and after.",
-		Args:  exactly(),
+		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			setQuery(q, "actor", actor)
 			setQuery(q, "action", action)
 			setQuery(q, "target", target)
 			return list(s, cmd, "/audit-log", q, limit, []column[auditEntry]{
-				{"time", func(e auditEntry) string { return formatTime(e.Time) }},
-				{"actor", func(e auditEntry) string { return first(e.Actor, e.ActorKind) }},
+				{"time", func(e auditEntry) string { return output.Time(e.Time) }},
+				{"actor", func(e auditEntry) string { return cmp.Or(e.Actor, e.ActorKind) }},
 				{"action", func(e auditEntry) string { return e.Action }},
-				{"target", func(e auditEntry) string { return first(e.After.name, e.Before.name, e.Target) }},
+				{"target", func(e auditEntry) string { return cmp.Or(e.After.name, e.Before.name, e.Target) }},
 				{"refused", func(e auditEntry) string { return e.Refused }},
 				{"source", func(e auditEntry) string { return e.Source }},
 			})

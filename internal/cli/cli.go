@@ -16,11 +16,11 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/version"
 )
@@ -108,10 +108,10 @@ func tell(w io.Writer, err error) {
 	if errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(w, "interdict: %s\n", printable(err.Error()))
+	fmt.Fprintf(w, "interdict: %s\n", output.Printable(err.Error()))
 	var f *fault.Error
 	if errors.As(err, &f) && f.Hint != "" {
-		fmt.Fprintf(w, "hint: %s\n", printable(f.Hint))
+		fmt.Fprintf(w, "hint: %s\n", output.Printable(f.Hint))
 	}
 }
 
@@ -140,16 +140,16 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
-		RunE:          chooseSubcommand,
+		RunE:          usage.ChooseSubcommand,
 	}
-	root.SuggestionsMinimumDistance = suggestionDistance
-	root.SetFlagErrorFunc(flagFault)
-	root.SetHelpCommand(newHelpCmd())
+	root.SuggestionsMinimumDistance = usage.SuggestionDistance
+	root.SetFlagErrorFunc(usage.FlagFault)
+	root.SetHelpCommand(usage.NewHelpCmd())
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		// Cobra asks for help without looking at the arguments before.
 		if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
-			s.misused = chooseSubcommand(cmd, rest)
+			s.misused = usage.ChooseSubcommand(cmd, rest)
 			return
 		}
 		help(cmd, args)
@@ -187,116 +187,6 @@ func (g *given) String() string { return string(*g) }
 // Type implements pflag.Value.
 func (*given) Type() string { return "string" }
 
-// chooseSubcommand is run by commands that only hold others.
-func chooseSubcommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		if !cmd.HasParent() {
-			return cmd.Help()
-		}
-		var names []string
-		for _, c := range cmd.Commands() {
-			if c.IsAvailableCommand() {
-				names = append(names, c.Name())
-			}
-		}
-		if len(names) == 1 {
-			return usageFault(cmd, "%s what? there is '%s %s'", cmd.CommandPath(), cmd.CommandPath(), names[0])
-		}
-		return usageFault(cmd, "%s what? one of %s", cmd.CommandPath(), strings.Join(names, ", "))
-	}
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return fault.New(fault.Invalid, "unknown command %q for %q", args[0], cmd.CommandPath()).
-			WithHint("did you mean '%s %s'?", cmd.CommandPath(), near[0])
-	}
-	return usageFault(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
-}
-
-// suggestionDistance is how many letters a command that is suggested may differ
-// in from what was typed.
-const suggestionDistance = 2
-
-func newHelpCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Print the help of a command",
-		Args:  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			meant, rest, err := cmd.Root().Find(args)
-			if err != nil {
-				return usageFault(cmd, "%s", err)
-			}
-			if len(rest) > 0 && meant.HasSubCommands() {
-				return chooseSubcommand(meant, rest)
-			}
-			return meant.Help()
-		},
-	}
-}
-
-// newParentCmd makes a command that only holds others.
-func newParentCmd(use, short, long string, children ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.ArbitraryArgs, RunE: chooseSubcommand}
-	cmd.SuggestionsMinimumDistance = suggestionDistance
-	cmd.AddCommand(children...)
-	return cmd
-}
-
-// usageFault is a fault of how a command was typed.
-func usageFault(cmd *cobra.Command, format string, args ...any) error {
-	return fault.New(fault.Invalid, format, args...).WithHint("see '%s --help'", cmd.CommandPath())
-}
-
-// flagFault says what is wrong with a flag without the words of the libraries
-// that read it.
-func flagFault(cmd *cobra.Command, err error) error {
-	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
-	if !ok {
-		return usageFault(cmd, "%s", err)
-	}
-	flag := bad.GetFlag()
-	rule := "is not usable: " + errors.Unwrap(bad).Error()
-	switch flag.Value.Type() {
-	case "int":
-		rule = "is not a whole number"
-	case "duration":
-		rule = "is not a span of time such as 90s or 5m"
-	case "bool":
-		rule = "is neither true nor false"
-	}
-	return usageFault(cmd, "--%s %q %s", flag.Name, bad.GetValue(), rule)
-}
-
-// exactly takes as many arguments as it is given names for.
-func exactly(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
-			return usageFault(cmd, "%s", missing(names[len(args):]))
-		case len(args) > len(names):
-			return usageFault(cmd, "there is an argument too many: %q", args[len(names)])
-		}
-		return nil
-	}
-}
-
-// missing says which arguments are.
-func missing(names []string) string {
-	if len(names) == 1 {
-		return names[0] + " is missing"
-	}
-	return strings.Join(names, " and ") + " are missing"
-}
-
-// atLeast takes one argument for each name and any number more.
-func atLeast(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < len(names) {
-			return usageFault(cmd, "%s", missing(names[len(args):]))
-		}
-		return nil
-	}
-}
-
 // build is what the version command says of this program.
 type build struct {
 	Version string `json:"version"`
@@ -318,12 +208,12 @@ func newVersionCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
-		Args:  exactly(),
+		Args:  usage.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			if err := checkFormat(s.format); err != nil {
+			if err := output.CheckFormat(s.format); err != nil {
 				return err
 			}
-			if s.format == formatTable {
+			if s.format == output.FormatTable {
 				_, err := fmt.Fprintln(s.Stdout, versionLine())
 				return err
 			}

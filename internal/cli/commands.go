@@ -2,16 +2,12 @@ package cli
 
 import (
 	"encoding/json"
-	"maps"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
+	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 )
@@ -19,7 +15,7 @@ import (
 // listRaw returns the items of the list at path, all of them when limit is 0.
 func (s *session) listRaw(cmd *cobra.Command, path string, q url.Values, limit int) ([]json.RawMessage, error) {
 	if limit < 0 {
-		return nil, usageFault(cmd, "--limit must be at least 0, which means all")
+		return nil, usage.Fault(cmd, "--limit must be at least 0, which means all")
 	}
 	c, err := s.client()
 	if err != nil {
@@ -80,63 +76,6 @@ func parseLabels(flag string, pairs []string) (map[string]string, error) {
 		labels[k] = v
 	}
 	return labels, nil
-}
-
-// parseSpan reads a span of time: what time.ParseDuration reads, and days as
-// in "7d".
-func parseSpan(s string) (time.Duration, bool) {
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 0 || n > 36500 {
-			return 0, false
-		}
-		return time.Duration(n) * 24 * time.Hour, true
-	}
-	d, err := time.ParseDuration(s)
-	return d, err == nil && d >= 0
-}
-
-// direction says on which side of now a span of time lies.
-type direction int
-
-const (
-	ahead direction = iota
-	ago
-)
-
-// parseMoment reads a point in time: RFC 3339, a date (its first instant in
-// UTC), or a span of time from now in a direction.
-func parseMoment(name, s string, now time.Time, dir direction) (time.Time, error) {
-	if d, ok := parseSpan(s); ok {
-		if dir == ago {
-			d = -d
-		}
-		return now.Add(d).UTC(), nil
-	}
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t.UTC(), nil
-		}
-	}
-	return time.Time{}, fault.New(fault.Invalid, "%s %q is not a time", name, s).
-		WithHint("write 90m, 24h, 7d, 2026-12-31 or 2026-12-31T18:00:00Z")
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	return slices.Sorted(maps.Keys(m))
-}
-
-// checkEdit makes sure that a command which changes what its flags name has
-// been given one.
-func checkEdit(cmd *cobra.Command) error {
-	edits := false
-	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
-		edits = edits || f.Changed && f.Name != "wait" && f.Name != "timeout"
-	})
-	if !edits {
-		return usageFault(cmd, "there is nothing to change")
-	}
-	return nil
 }
 
 // removal is what remove deletes: the one thing that ref names below path.

@@ -13,12 +13,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
 
 func newDeviceCmd(s *session) *cobra.Command {
-	return newParentCmd("device", "Look at and change enrolled devices",
+	return usage.Parent("device", "Look at and change enrolled devices",
 		`A device is a machine that was enrolled with 'interdict-agent enroll TOKEN'. It
 is named by its name or its id.`,
 		newDeviceListCmd(s), newDeviceShowCmd(s), newDeviceSetCmd(s), newDeviceDeleteCmd(s), newDeviceSyncCmd(s))
@@ -45,8 +47,8 @@ func deviceColumns() []column[deviceView] {
 		{"network_protection", func(d deviceView) string { return string(d.Effective.Settings.NetworkProtection) }},
 		{"os", func(d deviceView) string { return strings.TrimSpace(d.OS + " " + d.OSVersion) }},
 		{"agent", func(d deviceView) string { return d.AgentVersion }},
-		{"labels", func(d deviceView) string { return formatLabels(d.Labels) }},
-		{"last_seen", func(d deviceView) string { return formatTime(d.LastSeen) }},
+		{"labels", func(d deviceView) string { return output.Labels(d.Labels) }},
+		{"last_seen", func(d deviceView) string { return output.Time(d.LastSeen) }},
 	}
 }
 
@@ -58,13 +60,13 @@ func newDeviceListCmd(s *session) *cobra.Command {
 		Short:   "List the devices, whether they are online, and how far they are",
 		Long:    "With --output csv or json there are ids, operating systems and times as well.",
 		Example: "  interdict device list --group laptops",
-		Args:    exactly(),
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			setQuery(q, "group", group)
 			setQuery(q, "search", search)
 			columns := deviceColumns()
-			if s.format == formatTable {
+			if s.format == output.FormatTable {
 				// A table is for the eye, and has to fit.
 				columns = without(columns, "id", "os", "last_seen")
 			}
@@ -81,7 +83,7 @@ func newDeviceShowCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a device, the settings it has to obey, and the policies they come from",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -97,7 +99,7 @@ func newDeviceShowCmd(s *session) *cobra.Command {
 				column[deviceView]{"error", func(d deviceView) string { return d.Applied.Error }},
 				column[deviceView]{"groups", func(d deviceView) string { return groups.list(d.Groups) }},
 				column[deviceView]{"hostname", func(d deviceView) string { return d.Hostname }},
-				column[deviceView]{"enrolled", func(d deviceView) string { return formatTime(d.EnrolledAt) }}))
+				column[deviceView]{"enrolled", func(d deviceView) string { return output.Time(d.EnrolledAt) }}))
 		},
 	}
 }
@@ -136,9 +138,9 @@ func newDeviceSetCmd(s *session) *cobra.Command {
 		Use:     "set NAME",
 		Short:   "Change a device's name or labels",
 		Example: "  interdict device set alice-pc --label site=berlin --remove-label pilot",
-		Args:    exactly("NAME"),
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err = checkEdit(cmd); err != nil {
+			if err = usage.CheckEdit(cmd); err != nil {
 				return err
 			}
 			if e.set, err = parseLabels("label", labels); err != nil {
@@ -166,7 +168,7 @@ func newDeviceDeleteCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a device; it has to enrol again to come back",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.remove(cmd, waitFlags{}, removal{path: "/devices/", ref: args[0], kind: "device"})
 		},
@@ -178,7 +180,7 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sync NAME",
 		Short: "Ask a device to check for changes now, and wait until it has applied them",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.client()
 			if err != nil {
@@ -195,15 +197,15 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.format == formatJSON {
-				return printJSON(s.Stdout, raw)
+			if s.format == output.FormatJSON {
+				return output.JSON(s.Stdout, raw)
 			}
 			d, err := client.Decode[deviceView](raw)
 			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(s.Stdout, "%s enforces version %d, network protection %s (%s)\n",
-				printable(d.Name), d.Applied.Version, d.Applied.Mode, time.Since(start).Round(time.Millisecond))
+				output.Printable(d.Name), d.Applied.Version, d.Applied.Mode, time.Since(start).Round(time.Millisecond))
 			return err
 		},
 	}

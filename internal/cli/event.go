@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -9,29 +10,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/eventexpr"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/event"
 )
 
 func newEventCmd(s *session) *cobra.Command {
-	return newParentCmd("event", "Look at what devices reported",
+	return usage.Parent("event", "Look at what devices reported",
 		`An event is one thing a device saw or did. Its number says what: 5007 a setting
 changed, 1125 a connection would have been refused (audit mode), 1126 a
 connection was refused, 1129 a user went on after a warning, 8003 and 8004 the
 same as 1125 and 1126 for the start of a program.`,
 		newEventQueryCmd(s), newEventTailCmd(s))
 }
-
-const eventExprHelp = `An expression is a list of terms, all of which must hold:
-
-    event_id=1126         the number of the event
-    app=itunes            the id of the app
-    device=alice-pc       the name or id of the device
-    host=apple.com        the destination, and every name below it
-    action=blocked        config_changed, audited, blocked, warned, bypassed, ...
-    user=alice            the user's name
-    since=1h until=10m    a span before now, a date, or a time in RFC 3339
-
-A value with spaces stands in double quotes.`
 
 // eventView is an event as the API shows it.
 type eventView struct {
@@ -42,11 +34,11 @@ type eventView struct {
 
 func eventColumns() []column[eventView] {
 	return []column[eventView]{
-		{"time", func(e eventView) string { return formatTime(e.Time) }},
+		{"time", func(e eventView) string { return output.Time(e.Time) }},
 		{"event_id", func(e eventView) string { return strconv.Itoa(int(e.EventID)) }},
 		{"action", func(e eventView) string { return string(e.Action) }},
-		{"device", func(e eventView) string { return first(e.DeviceName, e.Device) }},
-		{"app", func(e eventView) string { return first(e.AppName, e.AppID) }},
+		{"device", func(e eventView) string { return cmp.Or(e.DeviceName, e.Device) }},
+		{"app", func(e eventView) string { return cmp.Or(e.AppName, e.AppID) }},
 		{"destination", eventDestination},
 		{"process", func(e eventView) string {
 			if e.Process.Path == "" {
@@ -83,12 +75,12 @@ func newEventQueryCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query [EXPR]",
 		Short: "Print the events that match an expression, newest first",
-		Long:  eventExprHelp,
+		Long:  eventexpr.Help,
 		Example: `  interdict event query event_id=1126 app=itunes since=1h
   interdict event query 'device=alice-pc host=apple.com' --limit 0 --output csv`,
-		Args: atLeast(),
+		Args: usage.AtLeast(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q, err := parseEventExpr(strings.Join(args, " "), time.Now())
+			q, err := eventexpr.Parse(strings.Join(args, " "), time.Now())
 			if err != nil {
 				return err
 			}

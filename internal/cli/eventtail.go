@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -8,11 +9,13 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/eventexpr"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 )
 
@@ -23,15 +26,15 @@ func newEventTailCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "tail [EXPR]",
 		Short: "Print events as they arrive, until interrupted",
-		Long: eventExprHelp + `
+		Long: eventexpr.Help + `
 
 With --output json each event is one line. An event that repeats is printed
 again with a higher count. When the server is away for a while, the tail goes on
 where it was.`,
 		Example: "  interdict event tail event_id=1126",
-		Args:    atLeast(),
+		Args:    usage.AtLeast(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			q, err := parseEventExpr(strings.Join(args, " "), time.Now())
+			q, err := eventexpr.Parse(strings.Join(args, " "), time.Now())
 			if err != nil {
 				return err
 			}
@@ -39,7 +42,10 @@ where it was.`,
 			if err != nil {
 				return err
 			}
-			return (&eventTail{session: s, client: c, query: q}).run(cmd.Context())
+			// One width for each of eventColumns.
+			table := output.NewLiveTable(20, 8, 9, 12, 12, 32, 10, 8, 5)
+			t := &eventTail{session: s, client: c, query: q, table: table}
+			return t.run(cmd.Context())
 		},
 	}
 }
@@ -50,7 +56,7 @@ type eventTail struct {
 	client  *client.Client
 	// query has the cursor after which events are new.
 	query url.Values
-	table liveTable
+	table *output.LiveTable
 	// away is true while the server does not answer.
 	away bool
 }
@@ -95,7 +101,7 @@ func (t *eventTail) outlive(n int, err error) (int, error) {
 	switch code := fault.CodeOf(err); {
 	case code == fault.Unreachable || code == fault.Unavailable:
 		if !t.away {
-			fmt.Fprintf(t.session.Stderr, "%s; the tail goes on when it does\n", printable(err.Error()))
+			fmt.Fprintf(t.session.Stderr, "%s; the tail goes on when it does\n", output.Printable(err.Error()))
 		}
 		t.away = true
 		return 0, nil
@@ -130,7 +136,7 @@ func (t *eventTail) once(ctx context.Context) (int, error) {
 
 // printEvent prints one event as one line.
 func (t *eventTail) printEvent(raw json.RawMessage) error {
-	if t.session.format == formatJSON {
+	if t.session.format == output.FormatJSON {
 		_, err := fmt.Fprintf(t.session.Stdout, "%s\n", raw)
 		return err
 	}
@@ -142,46 +148,22 @@ func (t *eventTail) printEvent(raw json.RawMessage) error {
 	for _, c := range eventColumns() {
 		row = append(row, c.cell(e))
 	}
-	return t.printRow(row, func(cell string) string { return first(cell, "-") })
+	return t.printRow(row, func(cell string) string { return cmp.Or(cell, "-") })
 }
 
 // printRow prints one row of a table or of CSV. In a table each cell is
 // written as shown says.
 func (t *eventTail) printRow(row []string, shown func(string) string) error {
 	switch t.session.format {
-	case formatJSON:
+	case output.FormatJSON:
 		return nil
-	case formatCSV:
+	case output.FormatCSV:
 		return csv.NewWriter(t.session.Stdout).WriteAll([][]string{row})
 	}
 	cells := make([]string, len(row))
 	for i, c := range row {
-		cells[i] = printable(shown(c))
+		cells[i] = output.Printable(shown(c))
 	}
-	_, err := fmt.Fprintln(t.session.Stdout, t.table.line(cells))
+	_, err := fmt.Fprintln(t.session.Stdout, t.table.Line(cells))
 	return err
-}
-
-// liveTable aligns rows that come one by one. Its columns are as wide as the
-// widest cell so far, and wide enough for what is usual from the start.
-type liveTable struct{ widths []int }
-
-// usualWidths are those of the columns of events.
-func usualWidths() []int { return []int{20, 8, 9, 12, 12, 32, 10, 8, 5} }
-
-// line returns the cells of a row side by side.
-func (t *liveTable) line(cells []string) string {
-	if t.widths == nil {
-		t.widths = usualWidths()
-	}
-	var b strings.Builder
-	for i, c := range cells {
-		n := utf8.RuneCountInString(c)
-		t.widths[i] = max(t.widths[i], n)
-		b.WriteString(c)
-		if i < len(cells)-1 {
-			b.WriteString(strings.Repeat(" ", t.widths[i]-n+2))
-		}
-	}
-	return b.String()
 }

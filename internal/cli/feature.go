@@ -7,12 +7,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
 
 func newFeatureCmd(s *session) *cobra.Command {
-	return newParentCmd("feature", "Look at and turn the features of the whole server",
+	return usage.Parent("feature", "Look at and turn the features of the whole server",
 		`The features:
 
     app-enforcement             unsanctioned and monitored apps become indicators
@@ -40,7 +41,7 @@ func newFeatureListCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the features and whether they are on",
-		Args:  exactly(),
+		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := s.client()
 			if err != nil {
@@ -70,7 +71,7 @@ func newFeatureSetCmd(s *session) *cobra.Command {
 		Use:     "set NAME on|off",
 		Short:   "Turn a feature on or off",
 		Example: "  interdict feature set app-enforcement off --wait",
-		Args:    exactly("NAME", "on or off"),
+		Args:    usage.Exactly("NAME", "on or off"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[1] != "on" && args[1] != "off" {
 				return fault.New(fault.Invalid, "%q is neither on nor off", args[1])

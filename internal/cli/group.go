@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -10,11 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 )
 
 func newGroupCmd(s *session) *cobra.Command {
-	return newParentCmd("group", "Look at and change device groups",
+	return usage.Parent("group", "Look at and change device groups",
 		`A device group has static members and every device that carries all the labels
 of its rule. Groups say where policies, tags and indicators count. A group is
 named by its name or its id.`,
@@ -33,7 +36,7 @@ func groupColumns() []column[groupView] {
 		{"id", func(g groupView) string { return g.ID }},
 		{"name", func(g groupView) string { return g.Name }},
 		{"devices", func(g groupView) string { return strconv.Itoa(g.Devices) }},
-		{"match", func(g groupView) string { return formatLabels(g.Match) }},
+		{"match", func(g groupView) string { return output.Labels(g.Match) }},
 		{"description", func(g groupView) string { return g.Description }},
 	}
 }
@@ -43,7 +46,7 @@ func newGroupListCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the device groups",
-		Args:  exactly(),
+		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return list(s, cmd, "/groups", nil, limit, groupColumns())
 		},
@@ -56,7 +59,7 @@ func newGroupShowCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a group with its members",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			devices, err := s.names(cmd, "/devices")
 			if err != nil {
@@ -64,7 +67,7 @@ func newGroupShowCmd(s *session) *cobra.Command {
 			}
 			return show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
 				column[groupView]{"members", func(g groupView) string { return devices.list(memberIDs(g)) }},
-				column[groupView]{"created", func(g groupView) string { return formatTime(g.CreatedAt) }}))
+				column[groupView]{"created", func(g groupView) string { return output.Time(g.CreatedAt) }}))
 		},
 	}
 }
@@ -106,7 +109,7 @@ func newGroupCreateCmd(s *session) *cobra.Command {
 		Short: "Make a device group",
 		Example: `  interdict group create laptops --match kind=laptop
   interdict group create pilots --device alice-pc --device bob-pc`,
-		Args: exactly("NAME"),
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			match, err := parseLabels("match", flags.match)
 			if err != nil {
@@ -141,7 +144,7 @@ type groupEdit struct {
 
 // body returns what is sent to change the group g.
 func (e *groupEdit) body(g *groupView) any {
-	b := groupBody{Name: first(e.name, g.Name), Description: g.Description, Match: g.Match, Members: e.add}
+	b := groupBody{Name: cmp.Or(e.name, g.Name), Description: g.Description, Match: g.Match, Members: e.add}
 	if e.description != nil {
 		b.Description = *e.description
 	}
@@ -180,9 +183,9 @@ func newGroupSetCmd(s *session) *cobra.Command {
 rule; --match "" takes it away.`,
 		Example: `  interdict group set pilots --add-device carol-pc --remove-device bob-pc
   interdict group set laptops --match kind=laptop --match site=berlin`,
-		Args: exactly("NAME"),
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := errors.Join(checkEdit(cmd), e.read(cmd, &flags)); err != nil {
+			if err := errors.Join(usage.CheckEdit(cmd), e.read(cmd, &flags)); err != nil {
 				return err
 			}
 			c, err := s.client()
@@ -228,7 +231,7 @@ func newGroupDeleteCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a device group",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.remove(cmd, wait, removal{path: "/groups/", ref: args[0], kind: "group"})
 		},

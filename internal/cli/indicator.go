@@ -8,11 +8,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/indicatorfile"
+	"interdict/internal/cli/moment"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
 
 func newIndicatorCmd(s *session) *cobra.Command {
-	return newParentCmd("indicator", "Allow, audit, warn about or block single destinations",
+	return usage.Parent("indicator", "Allow, audit, warn about or block single destinations",
 		`An indicator asks for an action on what its value matches: a domain with all
 names below it, a url, an ip address, a cidr range, a certificate or the SHA-256
 of a file. Unsanctioned and monitored apps make indicators by themselves; the
@@ -33,7 +37,7 @@ func indicatorColumns(groups names) []column[indicator.Indicator] {
 		{"severity", func(i indicator.Indicator) string { return string(i.Severity) }},
 		{"source", func(i indicator.Indicator) string { return string(i.Source) }},
 		{"scope", func(i indicator.Indicator) string { return groups.scope(i.Scope.Scope) }},
-		{"expires", func(i indicator.Indicator) string { return formatTime(i.ExpiresAt) }},
+		{"expires", func(i indicator.Indicator) string { return output.Time(i.ExpiresAt) }},
 	}
 }
 
@@ -44,7 +48,7 @@ func newIndicatorListCmd(s *session) *cobra.Command {
 		Use:     "list",
 		Short:   "List indicators, those of apps as well",
 		Example: "  interdict indicator list --source custom\n  interdict indicator list --app itunes",
-		Args:    exactly(),
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			setQuery(q, "type", kind)
@@ -70,7 +74,7 @@ func newIndicatorShowCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one indicator",
-		Args:  exactly("ID"),
+		Args:  usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -80,26 +84,14 @@ func newIndicatorShowCmd(s *session) *cobra.Command {
 				column[indicator.Indicator]{"app", func(i indicator.Indicator) string { return i.AppID }},
 				column[indicator.Indicator]{"description", func(i indicator.Indicator) string { return i.Description }},
 				column[indicator.Indicator]{"alerts", func(i indicator.Indicator) string { return strconv.FormatBool(i.GenerateAlert) }},
-				column[indicator.Indicator]{"created", func(i indicator.Indicator) string { return formatTime(i.CreatedAt) }},
+				column[indicator.Indicator]{"created", func(i indicator.Indicator) string { return output.Time(i.CreatedAt) }},
 				column[indicator.Indicator]{"created_by", func(i indicator.Indicator) string { return i.CreatedBy }}))
 		},
 	}
 }
 
-// newIndicator is the body of a request for an indicator.
-type newIndicator struct {
-	Type        string          `json:"type"`
-	Value       string          `json:"value"`
-	Action      string          `json:"action"`
-	Severity    string          `json:"severity,omitempty"`
-	Description string          `json:"description,omitempty"`
-	Scope       indicator.Scope `json:"scope"`
-	ExpiresAt   time.Time       `json:"expires_at,omitzero"`
-	Alert       bool            `json:"generate_alert"`
-}
-
 func newIndicatorAddCmd(s *session) *cobra.Command {
-	n := newIndicator{}
+	n := indicatorfile.Indicator{}
 	var expires string
 	var noAlert bool
 	var wait waitFlags
@@ -109,14 +101,14 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 		Example: `  interdict indicator add domain files.example.com --action block --severity high --wait
   interdict indicator add cidr 203.0.113.0/24 --action audit --expires 7d --group laptops
   interdict indicator add domain partner.dropbox.com --action allow`,
-		Args: exactly("TYPE", "VALUE"),
+		Args: usage.Exactly("TYPE", "VALUE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if n.Action == "" {
-				return usageFault(cmd, "--action is missing: allow, audit, warn or block")
+				return usage.Fault(cmd, "--action is missing: allow, audit, warn or block")
 			}
 			n.Type, n.Value, n.Alert = args[0], args[1], !noAlert
 			if expires != "" {
-				t, err := parseMoment("--expires", expires, time.Now(), ahead)
+				t, err := moment.Parse("--expires", expires, time.Now(), moment.Ahead)
 				if err != nil {
 					return err
 				}
@@ -156,7 +148,7 @@ func newIndicatorDeleteCmd(s *session) *cobra.Command {
 		Short: "Delete a custom indicator",
 		Long: `Delete removes a custom indicator. One of an app goes by tagging the app as
 sanctioned or none.`,
-		Args: exactly("ID"),
+		Args: usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.remove(cmd, wait, removal{path: "/indicators/", ref: args[0], kind: "indicator"})
 		},

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
 	"interdict/internal/indicator"
 )
 
@@ -16,7 +18,7 @@ type names map[string]string
 // names asks for the names of what is in the list at path. They are for people
 // only: JSON has what the API says.
 func (s *session) names(cmd *cobra.Command, path string) (names, error) {
-	if s.format == formatJSON {
+	if s.format == output.FormatJSON {
 		return nil, nil //nolint:nilnil // no names is a value, and JSON needs none
 	}
 	items, err := s.listRaw(cmd, path, nil, 0)
@@ -35,7 +37,7 @@ func (s *session) names(cmd *cobra.Command, path string) (names, error) {
 }
 
 // of returns the name of the thing with an id, the id if there is none.
-func (n names) of(id string) string { return first(n[id], id) }
+func (n names) of(id string) string { return cmp.Or(n[id], id) }
 
 // all returns the names of several things.
 func (n names) all(ids []string) []string {
@@ -51,5 +53,5 @@ func (n names) list(ids []string) string { return strings.Join(n.all(ids), ", ")
 
 // scope says for which groups something counts.
 func (n names) scope(s indicator.Scope) string {
-	return formatScope(n.all(s.Include), n.all(s.Exclude))
+	return output.Scope(n.all(s.Include), n.all(s.Exclude))
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,12 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
 func newPolicyCmd(s *session) *cobra.Command {
-	return newParentCmd("policy", "Look at and change configuration policies",
+	return usage.Parent("policy", "Look at and change configuration policies",
 		`A configuration policy holds settings, and is assigned to device groups. The
 setting that decides most is the network protection mode: disabled inspects
 nothing (the default), audit lets everything through and records what would have
@@ -45,7 +48,7 @@ func newPolicyListCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the policies",
-		Args:  exactly(),
+		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -62,7 +65,7 @@ func newPolicyShowCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a policy with its settings",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -72,7 +75,7 @@ func newPolicyShowCmd(s *session) *cobra.Command {
 				column[fleet.Policy]{"fail_mode", func(p fleet.Policy) string { return string(p.Settings.FailMode) }},
 				column[fleet.Policy]{"description", func(p fleet.Policy) string { return p.Description }},
 				column[fleet.Policy]{"version", func(p fleet.Policy) string { return strconv.FormatUint(p.Version, 10) }},
-				column[fleet.Policy]{"updated", func(p fleet.Policy) string { return formatTime(p.UpdatedAt) }}))
+				column[fleet.Policy]{"updated", func(p fleet.Policy) string { return output.Time(p.UpdatedAt) }}))
 		},
 	}
 }
@@ -123,7 +126,7 @@ func newPolicyCreateCmd(s *session) *cobra.Command {
 		Use:     "create NAME",
 		Short:   "Make a policy, which reaches no device until it is assigned",
 		Example: "  interdict policy create standard --network-protection audit",
-		Args:    exactly("NAME"),
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b := policyBody{Name: args[0]}
 			flags.apply(cmd, &b)
@@ -151,9 +154,9 @@ func newPolicySetCmd(s *session) *cobra.Command {
 		Long: `Set changes what its flags name and leaves the rest. An empty value leaves the
 setting to the next policy in line, or to its default.`,
 		Example: "  interdict policy set standard --network-protection block --wait",
-		Args:    exactly("NAME"),
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkEdit(cmd); err != nil {
+			if err := usage.CheckEdit(cmd); err != nil {
 				return err
 			}
 			c, err := s.client()
@@ -161,7 +164,7 @@ setting to the next policy in line, or to its default.`,
 				return err
 			}
 			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) any {
-				b := policyBody{Name: first(name, p.Name), Description: p.Description, Settings: p.Settings, Priority: p.Priority}
+				b := policyBody{Name: cmp.Or(name, p.Name), Description: p.Description, Settings: p.Settings, Priority: p.Priority}
 				flags.apply(cmd, &b)
 				return b
 			})
@@ -187,10 +190,10 @@ func newPolicyAssignCmd(s *session) *cobra.Command {
 device; --exclude-group takes the devices of a group out again.`,
 		Example: `  interdict policy assign standard --include-group laptops --wait
   interdict policy assign standard --all-devices --exclude-group lab`,
-		Args: exactly("NAME"),
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(scope.Include) > 0) {
-				return usageFault(cmd, "give either --include-group or --all-devices")
+				return usage.Fault(cmd, "give either --include-group or --all-devices")
 			}
 			c, err := s.client()
 			if err != nil {
@@ -200,7 +203,7 @@ device; --exclude-group takes the devices of a group out again.`,
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "assigned policy %s to %s", args[0], formatScope(scope.Include, scope.Exclude))
+			return s.changed(cmd.Context(), c, wait, raw, "assigned policy %s to %s", args[0], output.Scope(scope.Include, scope.Exclude))
 		},
 	}
 	addScopeFlags(cmd, &scope)
@@ -228,7 +231,7 @@ func newPolicyStatusCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status NAME",
 		Short: "Show which devices a policy reaches, and which of them enforce it",
-		Args:  exactly("NAME"),
+		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.client()
 			if err != nil {
@@ -238,16 +241,16 @@ func newPolicyStatusCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.format == formatJSON {
-				return printJSON(s.Stdout, raw)
+			if s.format == output.FormatJSON {
+				return output.JSON(s.Stdout, raw)
 			}
 			st, err := client.Decode[policyStatus](raw)
 			if err != nil {
 				return err
 			}
-			if s.format == formatTable {
-				fmt.Fprintf(s.Stdout, "%s: applied on %d of %s, %d pending, %d offline, %d failed\n\n", printable(st.Policy.Name),
-					st.Rollout.Applied, count(st.Rollout.Total, "device", "devices"), st.Rollout.Pending, st.Rollout.Offline, st.Rollout.Failed)
+			if s.format == output.FormatTable {
+				fmt.Fprintf(s.Stdout, "%s: applied on %d of %s, %d pending, %d offline, %d failed\n\n", output.Printable(st.Policy.Name),
+					st.Rollout.Applied, output.Count(st.Rollout.Total, "device", "devices"), st.Rollout.Pending, st.Rollout.Offline, st.Rollout.Failed)
 			}
 			return s.printPolicyDevices(st.Devices)
 		},
@@ -259,13 +262,13 @@ func (s *session) printPolicyDevices(devices []policyDevice) error {
 	var rows [][]string
 	for _, d := range devices {
 		rows = append(rows, []string{
-			string(d.ID), d.Name, string(d.State), string(d.Effective.Settings.NetworkProtection), formatTime(d.Applied.At), d.Applied.Error,
+			string(d.ID), d.Name, string(d.State), string(d.Effective.Settings.NetworkProtection), output.Time(d.Applied.At), d.Applied.Error,
 		})
 	}
-	if s.format == formatCSV {
-		return printCSV(s.Stdout, heads, rows)
+	if s.format == output.FormatCSV {
+		return output.CSV(s.Stdout, heads, rows)
 	}
-	return printTable(s.Stdout, heads, rows)
+	return output.Table(s.Stdout, heads, rows)
 }
 
 func newPolicyDeleteCmd(s *session) *cobra.Command {
@@ -277,7 +280,7 @@ func newPolicyDeleteCmd(s *session) *cobra.Command {
 		Long: `Delete removes a policy. One that is assigned is left alone, because the devices
 it reaches would fall back to other policies or to the defaults; --force deletes
 it nevertheless.`,
-		Args: exactly("NAME"),
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{}
 			if force {

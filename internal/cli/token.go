@@ -12,10 +12,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/moment"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/usage"
 )
 
 func newTokenCmd(s *session) *cobra.Command {
-	return newParentCmd("token", "Make and revoke enrolment tokens",
+	return usage.Parent("token", "Make and revoke enrolment tokens",
 		`An enrolment token makes machines into devices: one string with the server's
 address, the fingerprint of its certificate authority and a secret. It expires,
 admits a limited number of machines, and can give them labels and groups.`,
@@ -49,12 +52,12 @@ type newToken struct {
 // none.
 func (n *newToken) read(cmd *cobra.Command, expires string, labels []string) (err error) {
 	if n.Uses < 1 {
-		return usageFault(cmd, "--uses must be at least 1")
+		return usage.Fault(cmd, "--uses must be at least 1")
 	}
 	if n.Labels, err = parseLabels("label", labels); err != nil {
 		return err
 	}
-	if n.ExpiresAt, err = parseMoment("--expires", expires, time.Now(), ahead); err != nil {
+	if n.ExpiresAt, err = moment.Parse("--expires", expires, time.Now(), moment.Ahead); err != nil {
 		return err
 	}
 	if n.Name == "" {
@@ -74,7 +77,7 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 
     ssh laptop sudo interdict-agent enroll "$(interdict token create)"`,
 		Example: `  interdict token create --expires 24h --uses 50 --group laptops --label site=berlin`,
-		Args:    exactly(),
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := n.read(cmd, expires, labels); err != nil {
 				return err
@@ -102,12 +105,12 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 // printToken prints a new token: for programs alone, for people what it is
 // good for as well.
 func (s *session) printToken(raw json.RawMessage) error {
-	if s.format != formatTable {
+	if s.format != output.FormatTable {
 		return printOne(s, raw, []column[tokenView]{
 			{"id", func(t tokenView) string { return t.ID }},
 			{"name", func(t tokenView) string { return t.Name }},
 			{"uses", func(t tokenView) string { return strconv.Itoa(t.Uses) }},
-			{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
+			{"expires", func(t tokenView) string { return output.Time(t.ExpiresAt) }},
 			{"token", func(t tokenView) string { return t.Token }},
 		})
 	}
@@ -115,7 +118,7 @@ func (s *session) printToken(raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stderr, "token %s, for %s until %s\n", printable(t.Name), count(t.Uses, "machine", "machines"), formatTime(t.ExpiresAt))
+	fmt.Fprintf(s.Stderr, "token %s, for %s until %s\n", output.Printable(t.Name), output.Count(t.Uses, "machine", "machines"), output.Time(t.ExpiresAt))
 	_, err = fmt.Fprintln(s.Stdout, t.Token)
 	return err
 }
@@ -126,8 +129,8 @@ func tokenColumns(groups names) []column[tokenView] {
 		{"name", func(t tokenView) string { return t.Name }},
 		{"state", func(t tokenView) string { return t.State }},
 		{"used", func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
-		{"expires", func(t tokenView) string { return formatTime(t.ExpiresAt) }},
-		{"labels", func(t tokenView) string { return formatLabels(t.Labels) }},
+		{"expires", func(t tokenView) string { return output.Time(t.ExpiresAt) }},
+		{"labels", func(t tokenView) string { return output.Labels(t.Labels) }},
 		{"groups", func(t tokenView) string { return groups.list(t.Groups) }},
 	}
 }
@@ -137,7 +140,7 @@ func newTokenListCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the enrolment tokens, without their secrets",
-		Args:  exactly(),
+		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
@@ -155,7 +158,7 @@ func newTokenDeleteCmd(s *session) *cobra.Command {
 		Use:     "delete ID",
 		Aliases: []string{"revoke"},
 		Short:   "Revoke an enrolment token; devices that enrolled with it stay",
-		Args:    exactly("ID"),
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.client()
 			if err != nil {
@@ -165,8 +168,8 @@ func newTokenDeleteCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.format == formatJSON {
-				return printJSON(s.Stdout, raw)
+			if s.format == output.FormatJSON {
+				return output.JSON(s.Stdout, raw)
 			}
 			_, err = fmt.Fprintf(s.Stdout, "revoked token %s\n", args[0])
 			return err

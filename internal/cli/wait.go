@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
@@ -60,12 +61,12 @@ func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, ra
 	done := fmt.Sprintf(format, args...)
 	if !w.wait {
 		switch s.format {
-		case formatJSON:
-			return printJSON(s.Stdout, raw)
-		case formatCSV:
+		case output.FormatJSON:
+			return output.JSON(s.Stdout, raw)
+		case output.FormatCSV:
 			return printOne(s, raw, changeColumns())
 		}
-		_, err := fmt.Fprintln(s.Stdout, printable(done))
+		_, err := fmt.Fprintln(s.Stdout, output.Printable(done))
 		return err
 	}
 	ch, err := client.Decode[change](raw)
@@ -85,7 +86,7 @@ func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, ra
 func (s *session) printChange(ch change, done string, took time.Duration) (err error) {
 	r := ch.Rollout
 	switch {
-	case s.format != formatTable:
+	case s.format != output.FormatTable:
 		var raw json.RawMessage
 		if raw, err = json.Marshal(ch); err != nil {
 			return fmt.Errorf("writing JSON: %w", err)
@@ -96,10 +97,10 @@ func (s *session) printChange(ch change, done string, took time.Duration) (err e
 			column[change]{"offline", func(c change) string { return strconv.Itoa(c.Rollout.Offline) }},
 			column[change]{"failed", func(c change) string { return strconv.Itoa(c.Rollout.Failed) }}))
 	case r.Total == 0:
-		_, err = fmt.Fprintf(s.Stdout, "%s; no device is concerned\n", printable(done))
+		_, err = fmt.Fprintf(s.Stdout, "%s; no device is concerned\n", output.Printable(done))
 	default:
 		_, err = fmt.Fprintf(s.Stdout, "%s; applied on %d of %s in %s\n",
-			printable(done), r.Applied, count(r.Total, "device", "devices"), took.Round(time.Millisecond))
+			output.Printable(done), r.Applied, output.Count(r.Total, "device", "devices"), took.Round(time.Millisecond))
 	}
 	return err
 }
@@ -178,7 +179,7 @@ func (s *session) explainRest(ctx context.Context, c *client.Client, revision ui
 		}
 	}
 	if len(offline) > 0 {
-		fmt.Fprintf(s.Stderr, "offline, will apply it when back: %s\n", printable(someOf(offline)))
+		fmt.Fprintf(s.Stderr, "offline, will apply it when back: %s\n", output.Printable(someOf(offline)))
 	}
 	if len(failed) > 0 {
 		return fault.New(fault.Internal, "it could not be applied on %s", someOf(failed)).

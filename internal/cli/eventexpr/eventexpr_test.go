@@ -1,4 +1,4 @@
-package cli
+package eventexpr_test
 
 import (
 	"net/url"
@@ -8,12 +8,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"interdict/internal/cli/eventexpr"
 	"interdict/internal/fault"
 )
 
 var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
-func TestParseEventExpr(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, tc := range []struct {
 		name, expr string
 		want       url.Values
@@ -37,7 +38,7 @@ func TestParseEventExpr(t *testing.T) {
 		{"a time that is none", "since=yesterday", nil, `since "yesterday" is not a time`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := parseEventExpr(tc.expr, noon)
+			got, err := eventexpr.Parse(tc.expr, noon)
 			if tc.wantErr != "" {
 				if err == nil || err.Error() != tc.wantErr || fault.CodeOf(err) != fault.Invalid {
 					t.Fatalf("got error %v, want invalid: %s", err, tc.wantErr)
@@ -54,12 +55,12 @@ func TestParseEventExpr(t *testing.T) {
 	}
 }
 
-func FuzzParseEventExpr(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"event_id=1126 app=itunes", `user="a b" since=1h`, `"`, "=", "a==b", "since=9999999999d", "until=\x00"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, expr string) {
-		q, err := parseEventExpr(expr, noon)
+		q, err := eventexpr.Parse(expr, noon)
 		if err != nil {
 			if fault.CodeOf(err) != fault.Invalid {
 				t.Fatalf("%q: got %v, want an invalid fault", expr, err)

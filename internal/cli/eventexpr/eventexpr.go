@@ -1,18 +1,22 @@
-package cli
+// Package eventexpr reads the language of 'interdict event': which events are
+// meant, as terms that become parameters of a query. What the values mean is
+// the server's to say.
+package eventexpr
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"interdict/internal/cli/moment"
 	"interdict/internal/fault"
 )
 
-// eventTerms are the terms of an event expression and the query parameters
-// they become.
-var eventTerms = map[string]string{ //nolint:gochecknoglobals // a table that never changes
+// terms are the terms of an expression and the query parameters they become.
+var terms = map[string]string{ //nolint:gochecknoglobals // a table that never changes
 	"event_id": "event_id", "id": "event_id",
 	"app":    "app",
 	"device": "device",
@@ -23,21 +27,34 @@ var eventTerms = map[string]string{ //nolint:gochecknoglobals // a table that ne
 	"until":  "until",
 }
 
-// parseEventExpr reads an expression such as
+// Help explains the language to people.
+const Help = `An expression is a list of terms, all of which must hold:
+
+    event_id=1126         the number of the event
+    app=itunes            the id of the app
+    device=alice-pc       the name or id of the device
+    host=apple.com        the destination, and every name below it
+    action=blocked        config_changed, audited, blocked, warned, bypassed, ...
+    user=alice            the user's name
+    since=1h until=10m    a span before now, a date, or a time in RFC 3339
+
+A value with spaces stands in double quotes.`
+
+// Parse reads an expression such as
 //
 //	event_id=1126 app=itunes since=1h host="a b"
 //
 // into the parameters of a query. Terms are separated by spaces and joined by
 // and; a value with spaces stands in double quotes.
-func parseEventExpr(expr string, now time.Time) (url.Values, error) {
+func Parse(expr string, now time.Time) (url.Values, error) {
 	q := url.Values{}
-	terms, err := splitTerms(expr)
+	split, err := splitTerms(expr)
 	if err != nil {
 		return nil, err
 	}
-	for _, term := range terms {
+	for _, term := range split {
 		key, value, ok := strings.Cut(term, "=")
-		name, known := eventTerms[key]
+		name, known := terms[key]
 		switch {
 		case !ok:
 			return nil, termFault("the term %q has no value", term)
@@ -49,7 +66,7 @@ func parseEventExpr(expr string, now time.Time) (url.Values, error) {
 			return nil, termFault("the term %q is there twice", key)
 		}
 		if name == "since" || name == "until" {
-			t, err := parseMoment(name, value, now, ago)
+			t, err := moment.Parse(name, value, now, moment.Ago)
 			if err != nil {
 				return nil, err
 			}
@@ -61,7 +78,7 @@ func parseEventExpr(expr string, now time.Time) (url.Values, error) {
 }
 
 func termFault(format string, args ...any) error {
-	names := sortedKeys(eventTerms)
+	names := slices.Sorted(maps.Keys(terms))
 	names = slices.DeleteFunc(names, func(n string) bool { return n == "id" })
 	return fault.New(fault.Invalid, format, args...).
 		WithHint("terms are NAME=VALUE with one of %s; for example event_id=1126 app=itunes since=1h", strings.Join(names, ", "))

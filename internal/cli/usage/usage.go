@@ -1,0 +1,138 @@
+// Package usage decides how commands are typed: which arguments they take, how
+// commands that only hold others behave, and what is said to who typed
+// something else. It knows no command.
+package usage
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"interdict/internal/fault"
+)
+
+// ChooseSubcommand is run by commands that only hold others.
+func ChooseSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		if !cmd.HasParent() {
+			return cmd.Help()
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			if c.IsAvailableCommand() {
+				names = append(names, c.Name())
+			}
+		}
+		if len(names) == 1 {
+			return Fault(cmd, "%s what? there is '%s %s'", cmd.CommandPath(), cmd.CommandPath(), names[0])
+		}
+		return Fault(cmd, "%s what? one of %s", cmd.CommandPath(), strings.Join(names, ", "))
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fault.New(fault.Invalid, "unknown command %q for %q", args[0], cmd.CommandPath()).
+			WithHint("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+	}
+	return Fault(cmd, "unknown command %q for %q", args[0], cmd.CommandPath())
+}
+
+// SuggestionDistance is how many letters a command that is suggested may differ
+// in from what was typed.
+const SuggestionDistance = 2
+
+// NewHelpCmd makes the command that prints the help of others.
+func NewHelpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Print the help of a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			meant, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return Fault(cmd, "%s", err)
+			}
+			if len(rest) > 0 && meant.HasSubCommands() {
+				return ChooseSubcommand(meant, rest)
+			}
+			return meant.Help()
+		},
+	}
+}
+
+// Parent makes a command that only holds others.
+func Parent(use, short, long string, children ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: cobra.ArbitraryArgs, RunE: ChooseSubcommand}
+	cmd.SuggestionsMinimumDistance = SuggestionDistance
+	cmd.AddCommand(children...)
+	return cmd
+}
+
+// Fault is a fault of how a command was typed.
+func Fault(cmd *cobra.Command, format string, args ...any) error {
+	return fault.New(fault.Invalid, format, args...).WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// FlagFault says what is wrong with a flag without the words of the libraries
+// that read it.
+func FlagFault(cmd *cobra.Command, err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return Fault(cmd, "%s", err)
+	}
+	flag := bad.GetFlag()
+	rule := "is not usable: " + errors.Unwrap(bad).Error()
+	switch flag.Value.Type() {
+	case "int":
+		rule = "is not a whole number"
+	case "duration":
+		rule = "is not a span of time such as 90s or 5m"
+	case "bool":
+		rule = "is neither true nor false"
+	}
+	return Fault(cmd, "--%s %q %s", flag.Name, bad.GetValue(), rule)
+}
+
+// Exactly takes as many arguments as it is given names for.
+func Exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return Fault(cmd, "%s", missing(names[len(args):]))
+		case len(args) > len(names):
+			return Fault(cmd, "there is an argument too many: %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// missing says which arguments are.
+func missing(names []string) string {
+	if len(names) == 1 {
+		return names[0] + " is missing"
+	}
+	return strings.Join(names, " and ") + " are missing"
+}
+
+// AtLeast takes one argument for each name and any number more.
+func AtLeast(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return Fault(cmd, "%s", missing(names[len(args):]))
+		}
+		return nil
+	}
+}
+
+// CheckEdit makes sure that a command which changes what its flags name has
+// been given one.
+func CheckEdit(cmd *cobra.Command) error {
+	edits := false
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		edits = edits || f.Changed && f.Name != "wait" && f.Name != "timeout"
+	})
+	if !edits {
+		return Fault(cmd, "there is nothing to change")
+	}
+	return nil
+}
