@@ -197,7 +197,7 @@ func (c *control) explain(w http.ResponseWriter, r *http.Request) {
 
 func (c *control) rescue(w http.ResponseWriter, r *http.Request) {
 	err := c.a.enforcer.Suspend(r.Context())
-	c.a.uplink.Switched()
+	c.a.uplink.Changed()
 	reply(w, struct{}{}, err)
 }
 
@@ -207,6 +207,7 @@ func (a *agent) sendRest(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
 	a.journal.Flush(ctx)
+	a.uplink.Flush()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for a.uplink.Status().Connected && a.journal.Spool().Stats().Events > 0 {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"interdict/internal/fleet"
 )
 
 // Code names a fault. It is stable.
@@ -74,9 +76,11 @@ type Item struct {
 // Set holds the items. The zero value is empty and ready for use; it is safe
 // for concurrent use.
 type Set struct {
-	// mu guards items.
+	// mu guards what follows.
 	mu    sync.Mutex
 	items map[Code]Item
+	// changed is made when somebody first asks for it.
+	changed chan struct{}
 }
 
 // Raise notes that a fault is there. Raised again it keeps its Since and
@@ -91,15 +95,46 @@ func (s *Set) Raise(code Code, format string, args ...any) {
 	if !ok {
 		item = Item{Code: code, Since: time.Now().UTC()}
 	}
-	item.Text = fmt.Sprintf(format, args...)
+	text := fmt.Sprintf(format, args...)
+	if ok && item.Text == text {
+		return
+	}
+	item.Text = text
 	s.items[code] = item
+	s.signal()
 }
 
 // Clear notes that a fault is over, if it was there.
 func (s *Set) Clear(code Code) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.items, code)
+	if _, ok := s.items[code]; ok {
+		delete(s.items, code)
+		s.signal()
+	}
+}
+
+// Changed returns a channel, always the same, that holds a token when an item
+// began, ended or got another text since the last was taken.
+func (s *Set) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.channel()
+}
+
+// channel and signal are called with mu held.
+func (s *Set) channel() chan struct{} {
+	if s.changed == nil {
+		s.changed = make(chan struct{}, 1)
+	}
+	return s.changed
+}
+
+func (s *Set) signal() {
+	select {
+	case s.channel() <- struct{}{}:
+	default:
+	}
 }
 
 // Items returns what is wrong now, in the order of the codes.
@@ -112,4 +147,16 @@ func (s *Set) Items() []Item {
 	}
 	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(string(a.Code), string(b.Code)) })
 	return items
+}
+
+// Report returns the items as the server is told of them: without those that
+// say how this device stands with it, which it knows better.
+func (s *Set) Report() []fleet.HealthItem {
+	var report []fleet.HealthItem
+	for _, i := range s.Items() {
+		if i.Code != ServerUnreachable && i.Code != DeviceRefused {
+			report = append(report, fleet.HealthItem{Code: string(i.Code), Since: i.Since, Text: i.Text})
+		}
+	}
+	return report
 }

@@ -10,7 +10,6 @@ import (
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
-	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
 
@@ -23,6 +22,9 @@ const (
 	checkAfterRefusal = 2 * time.Minute
 	// saveAgain is how soon a bundle that could not be saved is tried again.
 	saveAgain = 30 * time.Second
+	// changeEvery is how often the server is told of changes on this device.
+	// A fault whose text counts something changes all the time.
+	changeEvery = 2 * time.Second
 )
 
 // errRefused says that a bundle came and was not to be trusted.
@@ -37,6 +39,10 @@ func (u *Uplink) checkBundles(ctx context.Context) {
 	var retry backoff
 	timer := time.NewTimer(jitter(checkEvery))
 	defer timer.Stop()
+	// change fires when the server is to be told of a change, told is when
+	// it was last.
+	var change <-chan time.Time
+	var told time.Time
 	for {
 		var done chan<- error
 		var err error
@@ -45,8 +51,14 @@ func (u *Uplink) checkBundles(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-u.nudged:
-		case <-u.switched:
-			// A newer bundle would end the suspension, so nobody asks for it.
+		case <-u.changed:
+			change = time.After(changeEvery - time.Since(told))
+			continue
+		case <-u.cfg.Health.Changed():
+			change = time.After(changeEvery - time.Since(told))
+			continue
+		case told = <-change:
+			// A newer bundle would end a suspension, so nobody asks for it.
 			if err = u.acknowledgeOnce(ctx); err == nil {
 				continue
 			}
@@ -193,10 +205,14 @@ func (u *Uplink) save(e bundle.Envelope) {
 
 // applied is what this agent enforces.
 func (u *Uplink) applied() fleet.Applied {
+	a := fleet.Applied{Version: u.have.Header.Version, Digest: u.have.Header.Digest, Mode: u.mode}
 	if u.cfg.Suspended != nil && u.cfg.Suspended() {
-		return fleet.Applied{Mode: fleet.ModeDisabled, Error: suspended}
+		a = fleet.Applied{Mode: fleet.ModeDisabled, Error: suspended}
 	}
-	return fleet.Applied{Version: u.have.Header.Version, Digest: u.have.Header.Digest, Mode: u.mode}
+	if u.cfg.Report != nil {
+		a.Settings, a.Health = u.cfg.Report()
+	}
+	return a
 }
 
 // acknowledgeOnce tells the server what is in force, unless it knows.
@@ -217,45 +233,4 @@ func (u *Uplink) acknowledgeOnce(ctx context.Context) error {
 	u.acked = now
 	u.update(func(s *Status) { s.Acknowledged = true })
 	return nil
-}
-
-// uploadEvents sends what is in the spool, oldest first, until ctx ends.
-func (u *Uplink) uploadEvents(ctx context.Context) {
-	var retry backoff
-	for {
-		err := u.upload(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil:
-			retry.reset()
-		default:
-			u.cfg.Log.DebugContext(ctx, "events wait", "error", err)
-			if !pause(ctx, retry.next(), u.connected) {
-				return
-			}
-		}
-	}
-}
-
-// upload sends one batch. A batch that the server will never take is given
-// up, so that it does not hold up those behind it.
-func (u *Uplink) upload(ctx context.Context) error {
-	key, body, err := u.cfg.Spool.Next(ctx)
-	if err != nil {
-		return err
-	}
-	receipt, err := u.client.send(ctx, key, body)
-	switch {
-	case fault.CodeOf(err) == fault.Invalid:
-		u.cfg.Health.Raise(health.EventsRejected, "a batch of events was not taken: %v", err)
-		return u.cfg.Spool.Reject(key)
-	case err != nil:
-		return err
-	case receipt.Rejected > 0:
-		u.cfg.Health.Raise(health.EventsRejected, "%d events of the last batch with a fault: %s", receipt.Rejected, receipt.Fault)
-	default:
-		u.cfg.Health.Clear(health.EventsRejected)
-	}
-	return u.cfg.Spool.Done(key)
 }

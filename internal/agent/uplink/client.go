@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"interdict/internal/access"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
@@ -100,10 +101,14 @@ func (c *client) open(ctx context.Context, method, path string, body []byte, hea
 // exchange posts in as JSON and reads the answer into out; either may be
 // nil.
 func (c *client) exchange(ctx context.Context, path string, in, out any) error {
+	return c.call(ctx, http.MethodPost, path, http.Header{}, in, out)
+}
+
+// call is exchange by any method, with a header, which it adds to.
+func (c *client) call(ctx context.Context, method, path string, header http.Header, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	var body []byte
-	header := http.Header{}
 	if in != nil {
 		var err error
 		if body, err = json.Marshal(in); err != nil {
@@ -111,7 +116,7 @@ func (c *client) exchange(ctx context.Context, path string, in, out any) error {
 		}
 		header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.open(ctx, http.MethodPost, path, body, header)
+	resp, err := c.open(ctx, method, path, body, header)
 	if err != nil {
 		return err
 	}
@@ -168,6 +173,20 @@ func (c *client) fetch(ctx context.Context, have bundle.Current) (bundle.Envelop
 
 func (c *client) applied(ctx context.Context, a fleet.Applied) error {
 	return c.exchange(ctx, bundle.PathApplied, a, nil)
+}
+
+// usage uploads a report of what was used.
+func (c *client) usage(ctx context.Context, key string, r bundle.UsageReport) error {
+	header := http.Header{}
+	header.Set(bundle.HeaderIdempotencyKey, key)
+	return c.call(ctx, http.MethodPost, bundle.PathUsage, header, r, nil)
+}
+
+// requests returns the requests for access that the server knows of.
+func (c *client) requests(ctx context.Context) ([]access.Request, error) {
+	var known bundle.AccessRequests
+	err := c.call(ctx, http.MethodGet, bundle.PathRequests, http.Header{}, nil, &known)
+	return known.Requests, err
 }
 
 // unenroll has the server delete the device of a certificate. One that the

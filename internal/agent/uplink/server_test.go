@@ -27,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	"interdict/internal/access"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
@@ -148,18 +149,23 @@ type testServer struct {
 	asked      []string
 	applied    []fleet.Applied
 	events     map[string][]byte
+	uploads    []time.Time
+	usage      map[string]bundle.UsageReport
+	answers    []bundle.Answer
+	requests   []access.Request
 	serials    []string
 	opened     []time.Time
 	// How it misbehaves.
 	mute        bool
 	deleted     bool
 	eventStatus int
+	usageStatus int
 	raw         []byte
 }
 
 func newTestServer(t *testing.T) *testServer {
 	t.Helper()
-	s := &testServer{t: t, ca: newAuthority(t), sets: make(map[string]bundle.Set), events: make(map[string][]byte)}
+	s := &testServer{t: t, ca: newAuthority(t), sets: make(map[string]bundle.Set), events: make(map[string][]byte), usage: make(map[string]bundle.UsageReport)}
 	_, signing, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -198,6 +204,10 @@ func (s *testServer) start() {
 	mux.HandleFunc("GET "+bundle.PathBundle, s.device(s.bundle))
 	mux.HandleFunc("POST "+bundle.PathApplied, s.device(s.takeApplied))
 	mux.HandleFunc("POST "+bundle.PathEvents, s.device(s.takeEvents))
+	mux.HandleFunc("POST "+bundle.PathUsage, s.device(s.takeUsage))
+	mux.HandleFunc("POST "+bundle.PathAnswer, s.device(s.takeAnswer))
+	mux.HandleFunc("POST "+bundle.PathRequests, s.device(s.takeRequest))
+	mux.HandleFunc("GET "+bundle.PathRequests, s.device(s.listRequests))
 	mux.HandleFunc("POST "+bundle.PathUnenroll, s.device(func(w http.ResponseWriter, _ *http.Request) {
 		s.delete()
 		w.WriteHeader(http.StatusNoContent)
@@ -361,8 +371,53 @@ func (s *testServer) takeEvents(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(s.eventStatus)
 		return
 	}
+	s.uploads = append(s.uploads, time.Now())
 	s.events[r.Header.Get(bundle.HeaderIdempotencyKey)] = body
 	_ = json.NewEncoder(w).Encode(bundle.EventReceipt{Stored: 1})
+}
+
+func (s *testServer) takeUsage(w http.ResponseWriter, r *http.Request) {
+	var report bundle.UsageReport
+	if err := json.NewDecoder(r.Body).Decode(&report); err != nil {
+		s.t.Errorf("usage: %v", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.usageStatus != 0 {
+		w.WriteHeader(s.usageStatus)
+		return
+	}
+	s.usage[r.Header.Get(bundle.HeaderIdempotencyKey)] = report
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *testServer) takeAnswer(w http.ResponseWriter, r *http.Request) {
+	var a bundle.Answer
+	if err := json.NewDecoder(r.Body).Decode(&a); err != nil {
+		s.t.Errorf("answer: %v", err)
+	}
+	s.mu.Lock()
+	s.answers = append(s.answers, a)
+	s.mu.Unlock()
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *testServer) takeRequest(w http.ResponseWriter, r *http.Request) {
+	var made access.Request
+	if err := json.NewDecoder(r.Body).Decode(&made); err != nil {
+		s.t.Errorf("request: %v", err)
+	}
+	made.Device, made.State = testDevice, access.StatePending
+	s.mu.Lock()
+	s.requests = append(s.requests, made)
+	s.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(made)
+}
+
+func (s *testServer) listRequests(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(bundle.AccessRequests{Requests: s.requests})
 }
 
 // delete has the server forget the device and hang up.
@@ -377,11 +432,13 @@ func (s *testServer) delete() {
 }
 
 // say sends a message on every open stream.
-func (s *testServer) say(m bundle.MessageType) {
+func (s *testServer) say(m bundle.MessageType) { s.tell(bundle.Message{Type: m}) }
+
+func (s *testServer) tell(m bundle.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.streams {
-		c <- bundle.Message{Type: m}
+		c <- m
 	}
 }
 
@@ -461,6 +518,12 @@ type testAgent struct {
 	applied []uint64
 	refused []string
 	fail    error
+	// settings are what Report says, requests what Requests was told.
+	settings []fleet.SettingReport
+	requests [][]access.Request
+	// answer is Answer.
+	answer func(ctx context.Context, q bundle.Question) bundle.Answer
+	usage  *memoryUsage
 	// suspended is what the agent says when asked.
 	suspended atomic.Bool
 	cancel    context.CancelFunc
@@ -505,7 +568,7 @@ func startAgentWith(t *testing.T, s *testServer, dir state.Dir, have state.Bundl
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &testAgent{dir: dir, id: id, health: &health.Set{}, spool: newMemorySpool(), ended: make(chan struct{})}
+	a := &testAgent{dir: dir, id: id, health: &health.Set{}, spool: newMemorySpool(), usage: newMemoryUsage(), ended: make(chan struct{})}
 	a.Uplink = New(Config{
 		Dir: dir, Identity: id, Facts: bundle.Facts{AgentVersion: "test"}, Have: have, Spool: a.spool, Health: a.health, Log: slog.New(slog.DiscardHandler), Dial: s.dial,
 		Apply: func(_ context.Context, b state.Bundle) (fleet.Mode, error) {
@@ -518,6 +581,18 @@ func startAgentWith(t *testing.T, s *testServer, dir state.Dir, have state.Bundl
 			return fleet.ModeAudit, nil
 		},
 		Suspended: a.suspended.Load,
+		Report: func() ([]fleet.SettingReport, []fleet.HealthItem) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return a.settings, a.health.Report()
+		},
+		Answer: func(ctx context.Context, q bundle.Question) bundle.Answer { return a.answer(ctx, q) },
+		Requests: func(requests []access.Request) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.requests = append(a.requests, requests)
+		},
+		Usage: a.usage,
 		Refused: func(_ context.Context, _ bundle.Header, err error) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
@@ -588,6 +663,16 @@ func (m *memorySpool) Reject(key string) error {
 	m.rejected = append(m.rejected, key)
 	m.mu.Unlock()
 	return m.Done(key)
+}
+
+// memoryUsage is reports that are put into it, under the same keys.
+type memoryUsage struct{ *memorySpool }
+
+func newMemoryUsage() *memoryUsage { return &memoryUsage{newMemorySpool()} }
+
+func (m *memoryUsage) Next(ctx context.Context) (string, bundle.UsageReport, error) {
+	key, _, err := m.memorySpool.Next(ctx)
+	return key, bundle.UsageReport{Uses: []bundle.Use{{Host: key + ".example", Count: 1}}}, err
 }
 
 // elapse lets time pass, in a synctest bubble.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"interdict/internal/agent/health"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
@@ -86,6 +88,10 @@ func (u *Uplink) disconnected(ctx context.Context, err error) {
 // stream opens the stream and reads it until it ends, which is always an
 // error.
 func (u *Uplink) stream(ctx context.Context) error {
+	var answers errgroup.Group
+	answers.SetLimit(maxAnswers)
+	// After the context has ended.
+	defer func() { _ = answers.Wait() }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	u.mu.Lock()
@@ -119,7 +125,7 @@ func (u *Uplink) stream(ctx context.Context) error {
 			interval = min(time.Duration(m.PingSeconds)*time.Second, maxPing)
 		}
 		watchdog.Reset(silentIntervals * interval)
-		u.handle(ctx, m)
+		u.handle(ctx, m, &answers)
 	}
 	if err := lines.Err(); err != nil {
 		return u.broken(ctx, unreachable(u.client.base, err))
@@ -139,8 +145,9 @@ func (u *Uplink) broken(ctx context.Context, err error) error {
 	}
 }
 
-// handle takes one message in. Types that are not known are ignored.
-func (u *Uplink) handle(ctx context.Context, m bundle.Message) {
+// handle takes one message in. Types that are not known are ignored. Answers
+// to questions are found in answers.
+func (u *Uplink) handle(ctx context.Context, m bundle.Message, answers *errgroup.Group) {
 	switch m.Type {
 	case bundle.MessageHello:
 		u.greeted(ctx, m)
@@ -150,6 +157,16 @@ func (u *Uplink) handle(ctx context.Context, m bundle.Message) {
 	case bundle.MessageSync:
 		u.acknowledge.Store(true)
 		token(u.nudged)
+	case bundle.MessageRequests:
+		token(u.decided)
+	case bundle.MessageAsk:
+		if u.cfg.Answer == nil || m.Question == nil {
+			return
+		}
+		answers.TryGo(func() error {
+			u.answer(ctx, *m.Question)
+			return nil
+		})
 	case bundle.MessagePing:
 	}
 }
@@ -160,7 +177,8 @@ func (u *Uplink) greeted(ctx context.Context, m bundle.Message) {
 	u.cfg.Health.Clear(health.DeviceRefused)
 	u.update(func(s *Status) { s.Connected, s.Since = true, time.Now().UTC() })
 	u.cfg.Log.InfoContext(ctx, "connected to the server", "server", u.client.base)
-	token(u.connected)
+	token(u.hurry)
+	token(u.decided)
 
 	if m.Now.IsZero() {
 		return

@@ -17,7 +17,7 @@ func TestASuspensionIsReportedUntilItEnds(t *testing.T) {
 		settle()
 		inForce, asked := s.lastApplied(), len(s.asked)
 		a.suspended.Store(true)
-		a.Switched()
+		a.Changed()
 		settle()
 		if got := s.lastApplied(); got.Digest != "" || got.Mode != fleet.ModeDisabled || got.Error != suspended {
 			t.Errorf("acknowledged %+v, want that nothing is enforced, and why", got)
@@ -36,7 +36,7 @@ func TestASuspensionIsReportedUntilItEnds(t *testing.T) {
 		// Where the server is away, it hears of it when it is back.
 		s.stop()
 		a.suspended.Store(true)
-		a.Switched()
+		a.Changed()
 		settle()
 		s.start()
 		elapse(time.Minute)

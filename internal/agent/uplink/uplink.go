@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"interdict/internal/access"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
@@ -21,7 +22,8 @@ type Spool interface {
 	// Next returns the oldest batch, waiting for one if there is none: the
 	// ULID that names it, and its events, one JSON object a line, compressed
 	// with zstd. It returns the same batch until that is done, and the same
-	// key always goes with the same events.
+	// key always goes with the same events. When ctx has ended already it
+	// returns a batch that is there, and does not wait for one.
 	Next(ctx context.Context) (key string, body []byte, err error)
 	// Done removes a batch that the server has taken.
 	Done(key string) error
@@ -29,7 +31,17 @@ type Spool interface {
 	Reject(key string) error
 }
 
-// Config is what an Uplink needs. Every field but Dial and Suspended is required.
+// Usage is where reports of what was used wait for the server.
+type Usage interface {
+	// Next returns the oldest report, waiting for one if there is none, and
+	// the ULID that names it. It returns the same report until that is done.
+	Next(ctx context.Context) (key string, r bundle.UsageReport, err error)
+	// Done forgets a report that the server has taken, or never will.
+	Done(key string) error
+}
+
+// Config is what an Uplink needs. Every field is required unless it says what
+// nil means.
 type Config struct {
 	Dir      state.Dir
 	Identity state.Identity
@@ -45,6 +57,18 @@ type Config struct {
 	// Suspended reports whether an administrator took everything out of
 	// force; nil for never.
 	Suspended func() bool
+	// Report says which settings are worth telling the server and what is
+	// wrong for longer than a moment; nil for nothing. See Changed.
+	Report func() ([]fleet.SettingReport, []fleet.HealthItem)
+	// Answer says what this device makes of a destination. It is called for
+	// up to maxAnswers questions at the same time; nil leaves them unanswered.
+	Answer func(ctx context.Context, q bundle.Question) bundle.Answer
+	// Requests is told of the requests for access of this device's users that
+	// are pending or were decided lately: after each connect, and whenever
+	// one was decided. Nil if nobody wants to know.
+	Requests func([]access.Request)
+	// Usage may be nil: then nothing is reported.
+	Usage Usage
 	// Refused is told of every bundle that was refused, once for each
 	// distinct cause until a bundle is good again.
 	Refused func(ctx context.Context, h bundle.Header, cause error)
@@ -76,12 +100,17 @@ type Uplink struct {
 	client *client
 	cert   atomic.Pointer[tls.Certificate]
 
-	// nudged holds a token when the server spoke of a new bundle; connected
-	// one when the stream came up, for the upload to try again.
-	nudged, connected chan struct{}
-	syncs             chan chan error
-	// switched holds a token when a suspension began or ended.
-	switched chan struct{}
+	// nudged holds a token when the server spoke of a new bundle, decided one
+	// when it may have decided requests for access.
+	nudged, decided chan struct{}
+	// hurry holds a token when events that wait are to be sent now.
+	hurry chan struct{}
+	syncs chan chan error
+	// changed holds a token when the server may have to be told anew how this
+	// device is doing.
+	changed chan struct{}
+	// interval is the least time between two uploads of events.
+	interval atomic.Int64
 	// acknowledge is set when the server wants to hear from us in any case.
 	acknowledge atomic.Bool
 
@@ -104,14 +133,15 @@ type Uplink struct {
 // New returns an Uplink for an enrolled machine.
 func New(cfg Config) *Uplink {
 	u := &Uplink{
-		cfg:       cfg,
-		nudged:    make(chan struct{}, 1),
-		connected: make(chan struct{}, 1),
-		syncs:     make(chan chan error),
-		switched:  make(chan struct{}, 1),
-		have:      cfg.Have,
-		refused:   make(map[string]bool),
-		hangUp:    func(error) {},
+		cfg:     cfg,
+		nudged:  make(chan struct{}, 1),
+		decided: make(chan struct{}, 1),
+		hurry:   make(chan struct{}, 1),
+		syncs:   make(chan chan error),
+		changed: make(chan struct{}, 1),
+		have:    cfg.Have,
+		refused: make(map[string]bool),
+		hangUp:  func(error) {},
 	}
 	u.cert.Store(&cfg.Identity.Certificate)
 	u.client = newClient(cfg.Identity.ServerURL, mutual(cfg.Identity, u.cert.Load), cfg.Dial)
@@ -126,7 +156,8 @@ func New(cfg Config) *Uplink {
 func (u *Uplink) Run(ctx context.Context, mode fleet.Mode) error {
 	u.mode = mode
 	g, ctx := errgroup.WithContext(ctx)
-	for _, part := range []func(context.Context){u.holdStream, u.checkBundles, u.uploadEvents, u.renewCertificate} {
+	parts := []func(context.Context){u.holdStream, u.checkBundles, u.uploadEvents, u.uploadUsage, u.fetchRequests, u.renewCertificate}
+	for _, part := range parts {
 		g.Go(func() error {
 			part(ctx)
 			return nil
@@ -154,9 +185,31 @@ func (u *Uplink) Sync(ctx context.Context) error {
 	}
 }
 
-// Switched has the server told that a suspension began or ended. It does not
-// wait for that.
-func (u *Uplink) Switched() { token(u.switched) }
+// Changed has the server told what changed here: that a suspension began or
+// ended, or that Report says something else. It does not wait for that. A
+// change of Health needs no call.
+func (u *Uplink) Changed() { token(u.changed) }
+
+// SetUploadInterval has events sent no more often than every d; 0 means as
+// soon as they are there. What waits is sent at once when the stream comes up
+// and when Flush is called, whatever the interval.
+func (u *Uplink) SetUploadInterval(d time.Duration) {
+	if u.interval.Swap(int64(d)) > int64(d) {
+		// The pause that began with the longer one is over.
+		u.Flush()
+	}
+}
+
+// Flush has the events that wait sent now. It does not wait for that.
+func (u *Uplink) Flush() { token(u.hurry) }
+
+// Request makes a request for access and returns it as the server has it. The
+// same one may be sent again.
+func (u *Uplink) Request(ctx context.Context, r access.Request) (access.Request, error) {
+	var made access.Request
+	err := u.client.exchange(ctx, bundle.PathRequests, r, &made)
+	return made, err
+}
 
 // Unenroll has the server delete this device. It is no error if the server
 // has done that before.

@@ -507,12 +507,12 @@ func TestAWrongClockIsNoticed(t *testing.T) {
 		a := startAgent(t, s, dir)
 		settle()
 		hello := bundle.Message{Type: bundle.MessageHello, Now: time.Now().Add(2 * time.Hour)}
-		a.handle(t.Context(), hello)
+		a.handle(t.Context(), hello, nil)
 		if !a.hasHealth(health.ClockWrong) {
 			t.Error("two hours are not noticed")
 		}
 		hello.Now = time.Now().Add(time.Second)
-		a.handle(t.Context(), hello)
+		a.handle(t.Context(), hello, nil)
 		if a.hasHealth(health.ClockWrong) {
 			t.Error("a second is")
 		}
