@@ -1,7 +1,9 @@
-// Package control has the use cases: admit a device, tag an app, change a
-// policy, hand out bundles, take in events. It decides, by the rules of the
-// pure packages and on what the store has; the APIs only translate to and
-// from it, and it knows no HTTP.
+// Package control has the use cases of what devices enforce: tag an app, change
+// a policy or a group, hand out bundles, hear what became of them. It decides,
+// by the rules of the pure packages and on what the store has; the APIs only
+// translate to and from it, and it knows no HTTP. The use cases of other nouns
+// are packages below this one, such as enrol and observation, which build upon
+// what surface.go has.
 //
 // A Service keeps the whole configuration in memory, at one revision, and
 // compiles it into audiences (see package audience). A change is written to

@@ -13,6 +13,7 @@ import (
 	"interdict/internal/control/controltest"
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
 	"interdict/internal/event"
@@ -243,7 +244,7 @@ func TestExpiredIndicatorsLeaveTheBundle(t *testing.T) {
 			c := e.Config(t)
 			s := controltest.Start(t, c, controltest.NewClock())
 			d := s.NewDevice("d")
-			i, _, err := s.CreateIndicator(t.Context(), controltest.Admin(), control.NewIndicator{
+			i, _, err := s.Indicators.Create(t.Context(), controltest.Admin(), indicators.NewIndicator{
 				Type: indicator.TypeDomain, Value: "Bad.Example.", Action: indicator.ActionBlock, ExpiresAt: s.Clock.Now().Add(time.Hour),
 			})
 			if err != nil || i.Value != "bad.example" {
@@ -257,7 +258,7 @@ func TestExpiredIndicatorsLeaveTheBundle(t *testing.T) {
 			controltest.Next(t, session, bundle.MessageHello)
 			s.Clock.Advance(2 * time.Hour)
 			// Any change makes the expiry be looked at again.
-			if _, _, err = s.CreateIndicator(t.Context(), controltest.Admin(), control.NewIndicator{
+			if _, _, err = s.Indicators.Create(t.Context(), controltest.Admin(), indicators.NewIndicator{
 				Type: indicator.TypeIP, Value: "198.51.100.7", Action: indicator.ActionAudit,
 			}); err != nil {
 				t.Fatal(err)
@@ -267,7 +268,7 @@ func TestExpiredIndicatorsLeaveTheBundle(t *testing.T) {
 				d.Apply()
 				_, have = d.Record(bundle.KindIndicator, i.ID)
 			}
-			_, err = s.Indicator(t.Context(), i.ID)
+			_, err = s.Indicators.Get(t.Context(), i.ID)
 			controltest.WantFault(t, err, fault.NotFound)
 		})
 	}

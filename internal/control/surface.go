@@ -16,6 +16,7 @@ import (
 	"interdict/internal/control/input"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
+	"interdict/internal/indicator"
 	"interdict/internal/store"
 )
 
@@ -145,6 +146,23 @@ func (s *Service) FindApp(ref string) (cloudapp.App, error) {
 	}
 	return a, nil
 }
+
+// Tagged returns the indicators that follow from tags, as long as the feature
+// is on.
+func (s *Service) Tagged(state *audience.State) []indicator.Indicator {
+	if !state.Enabled(fleet.FeatureAppEnforcement) {
+		return nil
+	}
+	var all []indicator.Indicator
+	for _, t := range state.Taggings {
+		all = append(all, s.index.Indicators(t)...)
+	}
+	return all
+}
+
+// CheckProtected says why an indicator would cut agents off from the server,
+// nil if it would not.
+func (s *Service) CheckProtected(i *indicator.Indicator) error { return s.protected.Check(i) }
 
 // enrolled reports whether a device is known here.
 func (s *Service) enrolled(id fleet.DeviceID) bool {

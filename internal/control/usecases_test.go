@@ -16,6 +16,7 @@ import (
 	"interdict/internal/control/controltest"
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
 	"interdict/internal/fault"
@@ -32,8 +33,8 @@ func TestInputThatBreaksARuleIsRefusedWithTheField(t *testing.T) {
 		_, err := s.TagApps(ctx, controltest.Admin(), control.TagRequest{Apps: apps, Tag: tag, Scope: scope})
 		return err
 	}
-	create := func(n control.NewIndicator) error {
-		_, _, err := s.CreateIndicator(ctx, controltest.Admin(), n)
+	create := func(n indicators.NewIndicator) error {
+		_, _, err := s.Indicators.Create(ctx, controltest.Admin(), n)
 		return err
 	}
 	policy := func(n control.NewPolicy) error {
@@ -70,10 +71,10 @@ func TestInputThatBreaksARuleIsRefusedWithTheField(t *testing.T) {
 		{"an unknown group", "scope.include_groups", `"nobody"`, tag([]string{"itunes"}, cloudapp.TagMonitored, indicator.Scope{Include: []string{"nobody"}})},
 		{"a group on both sides", "scope.exclude_groups", "also included", tag([]string{"itunes"}, cloudapp.TagMonitored, indicator.Scope{Include: []string{"lab"}, Exclude: []string{"lab"}})},
 		{"a scope without a tag", "scope", "empty", tag([]string{"itunes"}, cloudapp.TagNone, indicator.Scope{Include: []string{"lab"}})},
-		{"no domain", "value", "", create(control.NewIndicator{Type: indicator.TypeDomain, Value: "not a name", Action: block})},
-		{"a domain above the server", "value", "interdict.example.net", create(control.NewIndicator{Type: indicator.TypeDomain, Value: "example.net", Action: block})},
-		{"the server's address", "value", "192.0.2.1", create(control.NewIndicator{Type: indicator.TypeCIDR, Value: "192.0.2.0/24", Action: block})},
-		{"an indicator of the past", "expires_at", "future", create(control.NewIndicator{Type: indicator.TypeIP, Value: "198.51.100.1", Action: block, ExpiresAt: s.Clock.Now().Add(-time.Hour)})},
+		{"no domain", "value", "", create(indicators.NewIndicator{Type: indicator.TypeDomain, Value: "not a name", Action: block})},
+		{"a domain above the server", "value", "interdict.example.net", create(indicators.NewIndicator{Type: indicator.TypeDomain, Value: "example.net", Action: block})},
+		{"the server's address", "value", "192.0.2.1", create(indicators.NewIndicator{Type: indicator.TypeCIDR, Value: "192.0.2.0/24", Action: block})},
+		{"an indicator of the past", "expires_at", "future", create(indicators.NewIndicator{Type: indicator.TypeIP, Value: "198.51.100.1", Action: block, ExpiresAt: s.Clock.Now().Add(-time.Hour)})},
 		{"a mode that is none", "settings.network_protection", "audit", policy(control.NewPolicy{Name: "p", Settings: fleet.Settings{NetworkProtection: "strict"}})},
 		{"a policy without a name", "name", "required", policy(control.NewPolicy{})},
 		{"a name that is taken", "name", "another", group(control.NewGroup{Name: "lab"})},
@@ -152,65 +153,10 @@ func TestFeaturesAreOnUntilTurnedOff(t *testing.T) {
 	if _, ok := d.Record(bundle.KindIndicator, "itunes:itunes.apple.com"); ok {
 		t.Error("the bundle has an indicator although app enforcement is off")
 	}
-	_, _, err := s.CreateIndicator(t.Context(), controltest.Admin(), control.NewIndicator{Type: indicator.TypeIP, Value: "198.51.100.1", Action: indicator.ActionBlock})
+	_, _, err := s.Indicators.Create(t.Context(), controltest.Admin(), indicators.NewIndicator{Type: indicator.TypeIP, Value: "198.51.100.1", Action: indicator.ActionBlock})
 	controltest.WantFault(t, err, fault.Disabled)
 	_, _, err = s.SetFeature(t.Context(), controltest.Admin(), "teleport", control.FeatureUpdate{Enabled: true})
 	controltest.WantFault(t, err, fault.NotFound)
-}
-
-func TestIndicatorsCanBeListedAndDeleted(t *testing.T) {
-	s := controltest.OnSQLite(t)
-	s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagMonitored})
-	n := control.NewIndicator{Type: indicator.TypeDomain, Value: "bad.example", Action: indicator.ActionBlock, Description: "phishing"}
-	i, _, err := s.CreateIndicator(t.Context(), controltest.Admin(), n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _, err = s.CreateIndicator(t.Context(), controltest.Admin(), n)
-	controltest.WantFault(t, err, fault.Conflict)
-	all, err := s.Indicators(t.Context(), control.IndicatorQuery{Search: "PHISH"})
-	if err != nil || len(all.Items) != 1 || all.Items[0].ID != i.ID {
-		t.Errorf("found %+v (%v), want the custom one", all.Items, err)
-	}
-	all, err = s.Indicators(t.Context(), control.IndicatorQuery{Source: indicator.SourceCatalog, App: "itunes"})
-	if err != nil || len(all.Items) == 0 || all.Items[0].Action != indicator.ActionWarn {
-		t.Errorf("found %+v (%v), want the warnings for iTunes", all.Items, err)
-	}
-	_, err = s.DeleteIndicator(t.Context(), controltest.Admin(), all.Items[0].ID)
-	controltest.WantFault(t, err, fault.Conflict)
-	if _, err = s.DeleteIndicator(t.Context(), controltest.Admin(), i.ID); err != nil {
-		t.Errorf("deleting: %v", err)
-	}
-	_, err = s.DeleteIndicator(t.Context(), controltest.Admin(), i.ID)
-	controltest.WantFault(t, err, fault.NotFound)
-}
-
-func TestAnImportIsOneChangeAndTellsWhatItRefused(t *testing.T) {
-	s := controltest.OnSQLite(t)
-	ctx := t.Context()
-	row := func(value string) control.NewIndicator {
-		return control.NewIndicator{Type: indicator.TypeDomain, Value: value, Action: indicator.ActionBlock}
-	}
-	rows := []control.NewIndicator{row("a.example"), row("not a name"), row("b.example"), row("A.example."), row("com")}
-	done, err := s.ImportIndicators(ctx, controltest.Admin(), rows)
-	if err != nil || done.Added != 2 || done.Existing != 1 || done.Revision == 0 {
-		t.Fatalf("got %+v, %v", done, err)
-	}
-	if len(done.Refused) != 2 || done.Refused[0].Row != 1 || done.Refused[1].Row != 4 || done.Refused[0].Faults[0].Name != "value" {
-		t.Errorf("got refused %+v, want rows 1 and 4 for their value", done.Refused)
-	}
-	again, err := s.ImportIndicators(ctx, controltest.Admin(), rows[:1])
-	if err != nil || again.Added != 0 || again.Existing != 1 {
-		t.Errorf("importing again: got %+v, %v", again, err)
-	}
-	none, err := s.ImportIndicators(ctx, controltest.Admin(), rows[1:2])
-	if err != nil || none.Revision != 0 || len(none.Refused) != 1 {
-		t.Errorf("importing nothing but faults: got %+v, %v", none, err)
-	}
-	_, err = s.ImportIndicators(ctx, controltest.Admin(), nil)
-	controltest.WantFault(t, err, fault.Invalid)
-	_, err = s.ImportIndicators(ctx, controltest.Admin(), make([]control.NewIndicator, control.MaxImport+1))
-	controltest.WantFault(t, err, fault.Invalid)
 }
 
 func TestPagesFollowEachOtherWithoutGapsOrRepeats(t *testing.T) {
@@ -420,7 +366,7 @@ func TestAServerThatMovedTakesItsNewNameOutOfBundles(t *testing.T) {
 	c, clk := store.Config{Dir: t.TempDir()}, controltest.NewClock()
 	s := controltest.Start(t, c, clk)
 	d := s.NewDevice("d")
-	i, _, err := s.CreateIndicator(t.Context(), controltest.Admin(), control.NewIndicator{
+	i, _, err := s.Indicators.Create(t.Context(), controltest.Admin(), indicators.NewIndicator{
 		Type: indicator.TypeDomain, Value: "moved.example", Action: indicator.ActionBlock,
 	})
 	if err != nil {

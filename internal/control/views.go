@@ -1,12 +1,9 @@
 package control
 
 import (
-	"time"
-
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
 	"interdict/internal/control/page"
-	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
@@ -44,47 +41,6 @@ type TagRequest struct {
 	Tag  cloudapp.Tag `json:"tag" enum:"none,sanctioned,unsanctioned,monitored"`
 	// Scope takes ids or names of groups.
 	Scope indicator.Scope `json:"scope,omitzero"`
-}
-
-// IndicatorQuery asks for indicators, of the catalog and custom.
-type IndicatorQuery struct {
-	Type   indicator.Type
-	Source indicator.Source
-	// App is the id or name of an app.
-	App string
-	// Search is looked for in value and description.
-	Search string
-	page.Query
-}
-
-// NewIndicator is a custom indicator to be made.
-type NewIndicator struct {
-	Type        indicator.Type     `json:"type" enum:"domain,url,ip,cidr,certificate,file_sha256"`
-	Value       string             `json:"value"`
-	Action      indicator.Action   `json:"action" enum:"allow,audit,warn,block"`
-	Severity    indicator.Severity `json:"severity,omitempty" enum:"informational,low,medium,high" required:"false"`
-	Description string             `json:"description,omitempty"`
-	// Scope takes ids or names of groups.
-	Scope         indicator.Scope `json:"scope,omitzero"`
-	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
-	GenerateAlert bool            `json:"generate_alert,omitempty"`
-}
-
-// Import says what became of many indicators at once.
-type Import struct {
-	Change
-
-	Added int `json:"added"`
-	// Existing were there already, with the same scope.
-	Existing int          `json:"existing"`
-	Refused  []RefusedRow `json:"refused,omitempty"`
-}
-
-// RefusedRow is a row that breaks a rule.
-type RefusedRow struct {
-	// Row counts from 0, in the order of the input.
-	Row    int           `json:"row"`
-	Faults []fault.Field `json:"errors"`
 }
 
 // NewGroup is a group to be made, or what it is to become.

@@ -33,6 +33,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/server/adminapi"
 	"interdict/internal/server/agentapi"
@@ -104,6 +105,7 @@ type Server struct {
 	control      *control.Service
 	credentials  *credential.Service
 	enrolment    *enrol.Service
+	indicators   *indicators.Service
 	observations *observation.Service
 
 	agents  *agentapi.API
@@ -245,6 +247,7 @@ func (s *Server) startControl(ctx context.Context) error {
 	}
 	s.credentials = credential.New(credential.Config{Control: s.control})
 	s.enrolment = enrol.New(enrol.Config{Control: s.control, Logger: s.config.Logger})
+	s.indicators = indicators.New(indicators.Config{Control: s.control})
 	return s.control.Start(ctx)
 }
 
@@ -267,8 +270,8 @@ func (s *Server) stopObservation(ctx context.Context) error { return s.observati
 func (s *Server) serve(context.Context) error {
 	logger := s.config.Logger
 	admin, err := adminapi.New(adminapi.Config{
-		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment, Observations: s.observations,
-		Gate: gate.New(time.Now), Logger: logger,
+		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment, Indicators: s.indicators,
+		Observations: s.observations, Gate: gate.New(time.Now), Logger: logger,
 	})
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
@@ -55,6 +56,7 @@ type Server struct {
 
 	Credentials  *credential.Service
 	Enrolment    *enrol.Service
+	Indicators   *indicators.Service
 	Observations *observation.Service
 	Clock        *Clock
 	// End ends the services and their store, before the test does.
@@ -106,7 +108,8 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 	}
 	s := &Server{
 		Service: service, Credentials: credential.New(credential.Config{Control: service}),
-		Enrolment: enrol.New(enrol.Config{Control: service}), Observations: observations, Clock: clock, t: tb,
+		Enrolment: enrol.New(enrol.Config{Control: service}), Indicators: indicators.New(indicators.Config{Control: service}),
+		Observations: observations, Clock: clock, t: tb,
 	}
 	s.End = sync.OnceFunc(func() {
 		if err := service.Shutdown(context.WithoutCancel(tb.Context())); err != nil {

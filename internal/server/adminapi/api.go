@@ -24,6 +24,7 @@ import (
 	"interdict/internal/control/credential"
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
 	"interdict/internal/event"
@@ -44,6 +45,7 @@ type Config struct {
 	Control      *control.Service
 	Credentials  *credential.Service
 	Enrolment    *enrol.Service
+	Indicators   *indicators.Service
 	Observations *observation.Service
 	Gate         *gate.Gate
 	Logger       *slog.Logger
@@ -54,6 +56,7 @@ type API struct {
 	control      *control.Service
 	credentials  *credential.Service
 	enrolment    *enrol.Service
+	indicators   *indicators.Service
 	observations *observation.Service
 
 	gate     *gate.Gate
@@ -67,8 +70,8 @@ type API struct {
 // New makes the API.
 func New(c Config) (*API, error) {
 	a := &API{
-		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, observations: c.Observations,
-		gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
+		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, indicators: c.Indicators,
+		observations: c.Observations, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux)
 	a.addApps()

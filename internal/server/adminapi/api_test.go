@@ -16,6 +16,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
 	"interdict/internal/fault"
@@ -57,8 +58,8 @@ func newLiveAPI(tb testing.TB) (api *API, tokens map[control.Role]string) {
 		}
 	}
 	api, err = New(Config{
-		Control: c, Credentials: credentials, Enrolment: enrol.New(enrol.Config{Control: c}), Observations: observations,
-		Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
+		Control: c, Credentials: credentials, Enrolment: enrol.New(enrol.Config{Control: c}),
+		Indicators: indicators.New(indicators.Config{Control: c}), Observations: observations, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"interdict/internal/control"
+	"interdict/internal/control/indicators"
 	"interdict/internal/indicator"
 )
 
@@ -19,7 +20,7 @@ type indicatorsInput struct {
 }
 
 type indicatorInput struct {
-	Body control.NewIndicator
+	Body indicators.NewIndicator
 }
 
 // ImportRow is a custom indicator to be made. Its form is that of NewIndicator
@@ -42,10 +43,10 @@ type importInput struct {
 	}
 }
 
-func (in *importInput) rows() []control.NewIndicator {
-	rows := make([]control.NewIndicator, 0, len(in.Body.Indicators))
+func (in *importInput) rows() []indicators.NewIndicator {
+	rows := make([]indicators.NewIndicator, 0, len(in.Body.Indicators))
 	for _, r := range in.Body.Indicators {
-		rows = append(rows, control.NewIndicator{
+		rows = append(rows, indicators.NewIndicator{
 			Type: indicator.Type(r.Type), Value: r.Value, Action: indicator.Action(r.Action), Severity: indicator.Severity(r.Severity),
 			Description: r.Description, Scope: r.Scope, ExpiresAt: r.ExpiresAt, GenerateAlert: r.GenerateAlert,
 		})
@@ -63,28 +64,28 @@ func (a *API) addIndicators() {
 	const tag = "indicators"
 	add(a, route{http.MethodGet, "/indicators", "list-indicators", "List the indicators, of apps and custom", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *indicatorsInput) (*pageOutput[indicator.Indicator], error) {
-			return pageOf(a.control.Indicators(ctx, control.IndicatorQuery{
+			return pageOf(a.indicators.List(ctx, indicators.Query{
 				Type: in.Type, Source: in.Source, App: in.App, Search: in.Search, Query: in.query(),
 			}))
 		})
 	add(a, route{http.MethodPost, "/indicators", "create-indicator", "Create a custom indicator", tag, control.RoleOperator, http.StatusCreated},
 		func(ctx context.Context, by control.Actor, in *indicatorInput) (*bodyOutput[IndicatorChanged], error) {
-			i, ch, err := a.control.CreateIndicator(ctx, by, in.Body)
+			i, ch, err := a.indicators.Create(ctx, by, in.Body)
 			return &bodyOutput[IndicatorChanged]{IndicatorChanged{i, ch}}, err
 		})
 	add(a, route{http.MethodPost, "/indicators/import", "import-indicators", "Create many custom indicators in one change", tag, control.RoleOperator, 0},
-		func(ctx context.Context, by control.Actor, in *importInput) (*bodyOutput[control.Import], error) {
-			done, err := a.control.ImportIndicators(ctx, by, in.rows())
-			return &bodyOutput[control.Import]{done}, err
+		func(ctx context.Context, by control.Actor, in *importInput) (*bodyOutput[indicators.Import], error) {
+			done, err := a.indicators.Import(ctx, by, in.rows())
+			return &bodyOutput[indicators.Import]{done}, err
 		})
 	add(a, route{http.MethodGet, "/indicators/{id}", "get-indicator", "Get one indicator", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[indicator.Indicator], error) {
-			i, err := a.control.Indicator(ctx, in.ID)
+			i, err := a.indicators.Get(ctx, in.ID)
 			return &bodyOutput[indicator.Indicator]{i}, err
 		})
 	add(a, route{http.MethodDelete, "/indicators/{id}", "delete-indicator", "Delete a custom indicator", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.Change], error) {
-			ch, err := a.control.DeleteIndicator(ctx, by, in.ID)
+			ch, err := a.indicators.Delete(ctx, by, in.ID)
 			return &bodyOutput[control.Change]{ch}, err
 		})
 }
