@@ -31,6 +31,13 @@ type InspectorConfig struct {
 	// returned already; the packet gets the answer of one that is judged too
 	// late. Optional.
 	Panicked func(cause any)
+	// Used is told of every connection that is judged by a name, whatever
+	// comes of it. It is called with a lock held: it must not block, nor call
+	// the Inspector. Optional.
+	Used func(f Flow, host string)
+	// Replier answers requests that are refused. Optional: without it no
+	// Observation has Explain.
+	Replier Replier
 }
 
 // OwnerTimeout bounds how long a packet waits for Owner.
@@ -58,6 +65,10 @@ type Observation struct {
 	// has been looked up: until then the connection waits, since a program
 	// that is refused may be gone a millisecond later.
 	Done func()
+	// Explain has the refused request answered with a page. It is nil where
+	// that is not possible. It must be called before Done, and does nothing
+	// when it comes too late.
+	Explain func(Explanation)
 }
 
 // Stats are an Inspector's counters since it was made.
@@ -66,6 +77,8 @@ type Stats struct {
 	Named, Nameless uint64
 	// Refused and Audited count decisions on connections and on answers.
 	Refused, Audited uint64
+	// Explained counts refused requests that were answered with a page.
+	Explained uint64
 	// Malformed counts packets that could not be read and were passed on.
 	Malformed uint64
 	// GaveUp counts connections for which a bound was reached before a name.
@@ -99,7 +112,7 @@ type Inspector struct {
 	pending sync.WaitGroup
 
 	named, nameless, refused, audited, malformed, gaveUp atomic.Uint64
-	answers, rewritten, unwritable                       atomic.Uint64
+	answers, rewritten, unwritable, explained            atomic.Uint64
 }
 
 var _ Handler = (*Inspector)(nil)
@@ -153,7 +166,7 @@ func (in *Inspector) Stats() Stats {
 	live, undecided := len(in.flows.live), len(in.flows.undecided)
 	in.mu.Unlock()
 	return Stats{
-		Named: in.named.Load(), Nameless: in.nameless.Load(), Refused: in.refused.Load(), Audited: in.audited.Load(),
+		Named: in.named.Load(), Nameless: in.nameless.Load(), Refused: in.refused.Load(), Audited: in.audited.Load(), Explained: in.explained.Load(),
 		Malformed: in.malformed.Load(), GaveUp: in.gaveUp.Load(), Answers: in.answers.Load(),
 		Rewritten: in.rewritten.Load(), Unwritable: in.unwritable.Load(), Live: live, Undecided: undecided,
 	}
@@ -193,6 +206,8 @@ type outcome struct {
 	// connection was decided.
 	subject verdict.Subject
 	rules   *verdict.Ruleset
+	// request is the packet of a refused request that may be answered.
+	request []byte
 }
 
 func decided(d Decision) outcome { return outcome{verdict: Verdict{Decision: d}} }
@@ -203,8 +218,11 @@ func (in *Inspector) settle(o outcome, answer func(Verdict)) {
 		answer(o.verdict)
 		return
 	}
-	var once sync.Once
-	o.observed.Done = func() { once.Do(func() { answer(in.review(o)) }) }
+	h := &held{in: in, outcome: o, answer: answer}
+	o.observed.Done = h.release
+	if o.request != nil {
+		o.observed.Explain = h.explain
+	}
 	in.cfg.Report(*o.observed)
 }
 
@@ -259,6 +277,7 @@ func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []l
 		return decided(Pass), nil, verdict.Subject{}
 	}
 	now := in.cfg.Now()
+	first := in.flows.undecided[f] == nil
 	finding := in.flows.read(f, pkt, now)
 	if d, ok := in.flows.decidedBefore(f, finding, now); ok {
 		return decided(d), nil, verdict.Subject{}
@@ -268,7 +287,11 @@ func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []l
 		return decided(Pass), nil, verdict.Subject{}
 	case finding.State == sniff.Named:
 		in.named.Add(1)
-		return in.decide(p, f, subjectOf(f, finding)), nil, verdict.Subject{}
+		o := in.decide(p, f, subjectOf(f, finding))
+		if first && in.explainable(o, p, finding) {
+			o.request = p.Data
+		}
+		return o, nil, verdict.Subject{}
 	case finding.Reason == sniff.ReasonLimit:
 		in.gaveUp.Add(1)
 		if in.rules.FailMode() == fleet.FailClosed {
@@ -294,6 +317,9 @@ func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []l
 func (in *Inspector) decide(p Packet, f Flow, s verdict.Subject) outcome {
 	now := in.cfg.Now()
 	d := in.rules.Decide(s, now)
+	if in.cfg.Used != nil && s.Host != "" {
+		in.cfg.Used(f, s.Host)
+	}
 	o := decided(Accept)
 	if d.Refuses() {
 		o = decided(Refuse)

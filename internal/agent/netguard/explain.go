@@ -1,0 +1,77 @@
+package netguard
+
+import (
+	"sync"
+	"time"
+
+	"interdict/internal/agent/sniff"
+	"interdict/internal/event"
+)
+
+// explainWithin is how long after its arrival a refused request may still be
+// answered. It is well below the time after which the kernel's packet goes on
+// without us: a server and we must never answer the same request.
+const explainWithin = 150 * time.Millisecond
+
+// Explanation is what people read about a connection that was refused.
+type Explanation struct {
+	// App is the name of the refused app, empty where there is none, and
+	// Host what was asked for.
+	App, Host string
+	// URL is where they read more and can ask for access; empty for nowhere.
+	URL string
+	// Warned says that they may go on if they want to.
+	Warned bool
+}
+
+// Replier answers refused requests in the place of their servers, so that
+// people read why instead of seeing a connection break.
+type Replier interface {
+	// Reply answers the request in packet, which waits in the queue and whose
+	// connection is refused right after, with a page that has e in it. It
+	// reports whether it did: where that is not safe it does nothing. It
+	// does not block.
+	Reply(packet []byte, e Explanation) bool
+}
+
+// explainable reports whether an outcome is the refusal of a request that
+// may be answered: a plain HTTP request of a program of this host, that said
+// in its connection's first packet where it goes.
+func (in *Inspector) explainable(o outcome, p Packet, finding sniff.Finding) bool {
+	return in.cfg.Replier != nil && o.observed != nil && o.verdict.Decision == Refuse &&
+		p.Hook == HookOutput && finding.Evidence == event.EvidenceHTTPHost
+}
+
+// held is a packet that waits for what was observed of it to be looked into.
+type held struct {
+	in      *Inspector
+	outcome outcome
+	answer  func(Verdict)
+
+	// mu guards answered: an explanation comes before the verdict or not at
+	// all.
+	mu       sync.Mutex
+	answered bool
+}
+
+// release gives the packet its verdict, once.
+func (h *held) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.answered {
+		h.answered = true
+		h.answer(h.in.review(h.outcome))
+	}
+}
+
+// explain answers the request in the packet, if it still waits.
+func (h *held) explain(e Explanation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.answered || h.in.cfg.Now().Sub(h.outcome.observed.Time) > explainWithin {
+		return
+	}
+	if h.in.cfg.Replier.Reply(h.outcome.request, e) {
+		h.in.explained.Add(1)
+	}
+}
