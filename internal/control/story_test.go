@@ -273,3 +273,23 @@ func TestExpiredIndicatorsLeaveTheBundle(t *testing.T) {
 		})
 	}
 }
+
+func TestADeviceIsToldWhereverItIsConnected(t *testing.T) {
+	c, clk := store.Config{URL: postgres.URL(t)}, controltest.NewClock()
+	one, two := controltest.Start(t, c, clk), controltest.Start(t, c, clk)
+	d := one.NewDevice("d")
+	d.Server = two
+	session := d.Open()
+	controltest.Next(t, session, bundle.MessageHello)
+	message := bundle.Message{Type: "news", Version: 7}
+	if one.Tell(d.ID, message) {
+		t.Error("the device is connected to the wrong server")
+	}
+	err := one.Write(t.Context(), func(tx *store.Tx) error { return one.TellElsewhere(tx, d.ID, message) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := controltest.Next(t, session, "news"); got.Version != 7 {
+		t.Errorf("the device was told %+v, want %+v", got, message)
+	}
+}
