@@ -94,11 +94,11 @@ func certificate(id state.Identity, now time.Time) agent.Probe {
 }
 
 func server(ctx context.Context, id state.Identity) agent.Probe {
-	took, err := uplink.Reach(ctx, id)
-	if err != nil {
-		return failed("server", "%v", err)
+	r := uplink.Reach(ctx, id)
+	if r.Err != nil {
+		return failed("server", "at the %s: %v", r.Stage, r.Err)
 	}
-	return ok("server", "%s answers, TLS in %s", id.ServerURL, took.Round(time.Millisecond))
+	return ok("server", "%s answers in %s", id.ServerURL, r.Took.Round(time.Millisecond))
 }
 
 // running are the probes that a running agent answers.

@@ -10,9 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
-	"time"
 
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
@@ -147,28 +145,6 @@ func Unenroll(ctx context.Context, id state.Identity) error {
 	c := newClient(id.ServerURL, mutual(id, func() *tls.Certificate { return &id.Certificate }), nil)
 	defer c.close()
 	return c.unenroll(ctx, id.Certificate.Leaf)
-}
-
-// Reach connects to a device's server and returns how long that took. It
-// asks for nothing.
-func Reach(ctx context.Context, id state.Identity) (time.Duration, error) {
-	u, err := url.Parse(id.ServerURL)
-	if err != nil {
-		return 0, fmt.Errorf("reading the server's address: %w", err)
-	}
-	address := u.Host
-	if u.Port() == "" {
-		address = net.JoinHostPort(u.Hostname(), "443")
-	}
-	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
-	defer cancel()
-	began := time.Now()
-	d := tls.Dialer{Config: mutual(id, func() *tls.Certificate { return &id.Certificate })}
-	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return 0, unreachable(id.ServerURL, err)
-	}
-	return time.Since(began), conn.Close()
 }
 
 // mutual proves the device by the certificate that current returns and
