@@ -1,0 +1,583 @@
+package appeal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"interdict/internal/access"
+	"interdict/internal/bypass"
+	"interdict/internal/event"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
+)
+
+// scene is Appeals with a clock that is set by hand, and what they told.
+type scene struct {
+	t        *testing.T
+	a        *Appeals
+	cfg      Config
+	now      time.Time
+	settings fleet.Settings
+
+	mu      sync.Mutex
+	told    [][]string
+	events  []event.Event
+	answers []string
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), settings: fleet.Defaults()}
+	s.settings.WarnBypassDuration = "2h"
+	s.cfg = Config{
+		File: filepath.Join(t.TempDir(), "appeals.json"), Device: "device", Log: slog.New(slog.DiscardHandler),
+		Settings: func() fleet.Settings { return s.settings },
+		Now:      func() time.Time { return s.now },
+		Record:   func(_ context.Context, e event.Event) { s.events = append(s.events, e) },
+		Changed: func(_ context.Context, bypasses []bypass.Bypass) {
+			subjects := []string{}
+			for _, b := range bypasses {
+				subjects = append(subjects, strconv.Itoa(int(b.UID))+" "+b.Subject)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.told = append(s.told, subjects)
+		},
+		Send: func(_ context.Context, r access.Request) (access.Request, error) { return r, nil },
+		Answered: func(_ context.Context, r access.Request, id string) {
+			s.answers = append(s.answers, string(r.State)+" "+r.AppName+" "+r.Note+" "+id)
+		},
+	}
+	s.a = New(s.cfg)
+	return s
+}
+
+// restart begins anew with what is on disk.
+func (s *scene) restart() { s.a = New(s.cfg) }
+
+// live has the clock of a synctest bubble.
+func (s *scene) live() *scene {
+	s.cfg.Now = time.Now
+	s.restart()
+	return s
+}
+
+// run runs Appeals until the test ends the returned function.
+func (s *scene) run() (stop func()) {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.a.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// tells returns what was told since it was last called.
+func (s *scene) tells() [][]string {
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	told := s.told
+	s.told = nil
+	return told
+}
+
+func refusal(uid uint32, app, host string, action event.Action) event.Event {
+	e := event.Event{
+		ID: "01JD0000000000000000000000", EventID: event.IDBlocked, Action: action, IndicatorID: "i:" + host, Count: 3,
+		Destination: event.Destination{Host: host, Port: 443, Protocol: "tcp"}, Evidence: event.EvidenceTLSSNI,
+		Process: event.Process{PID: 7, Path: "/usr/bin/curl"}, User: event.User{Name: "anna", UID: &uid}, PolicyID: "p", BundleVersion: 4,
+	}
+	if app != "" {
+		e.AppID, e.AppName = strings.ToLower(app), app
+	}
+	return e
+}
+
+func (s *scene) refused(e event.Event) string {
+	s.t.Helper()
+	r, ok := s.a.Refused(e)
+	if !ok {
+		s.t.Fatalf("the refusal %+v was not taken", e)
+	}
+	return r.ID
+}
+
+func TestRefusalsHaveOneIDForEachUserAndApp(t *testing.T) {
+	s := newScene(t)
+	first := s.refused(refusal(1, "Box", "a.box.example", event.ActionBlocked))
+	if len(first) != 26 {
+		t.Errorf("the id %q does not have 128 bits in base32", first)
+	}
+	address := refusal(1, "", "", event.ActionBlocked)
+	address.Destination.IP = netip.MustParseAddr("192.0.2.1")
+	same := map[string]event.Event{"another host of the app": refusal(1, "Box", "b.box.example", event.ActionBlocked)}
+	other := map[string]event.Event{
+		"another user":           refusal(2, "Box", "a.box.example", event.ActionBlocked),
+		"a warning":              refusal(1, "Box", "a.box.example", event.ActionWarned),
+		"another app":            refusal(1, "Tunes", "a.box.example", event.ActionBlocked),
+		"a host without an app":  refusal(1, "", "a.box.example", event.ActionBlocked),
+		"another such host":      refusal(1, "", "b.box.example", event.ActionBlocked),
+		"an address without app": address,
+	}
+	for name, e := range same {
+		if got := s.refused(e); got != first {
+			t.Errorf("%s: got a new id", name)
+		}
+	}
+	seen := map[string]bool{first: true}
+	for name, e := range other {
+		id := s.refused(e)
+		if seen[id] {
+			t.Errorf("%s: got an id that was there", name)
+		}
+		seen[id] = true
+	}
+	nobody, audited := refusal(1, "Box", "", event.ActionBlocked), refusal(1, "Box", "", event.ActionAudited)
+	nobody.User.UID, audited.EventID = nil, event.IDAudited
+	for name, e := range map[string]event.Event{"of nobody": nobody, "that was let through": audited} {
+		if _, ok := s.a.Refused(e); ok {
+			t.Errorf("an event %s was taken for a refusal", name)
+		}
+	}
+	got, _ := s.a.Standing(first)
+	if got.Host() != "b.box.example" {
+		t.Errorf("the newest refusal was of %s, want b.box.example", got.Host())
+	}
+}
+
+func TestRefusalsAreForgottenAfterADay(t *testing.T) {
+	s := newScene(t)
+	id := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked))
+	s.now = s.now.Add(23 * time.Hour)
+	if again := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked)); again != id {
+		t.Error("the id changed within the day")
+	}
+	s.now = s.now.Add(24*time.Hour - 1)
+	if _, ok := s.a.Standing(id); !ok {
+		t.Error("forgotten too early: it happened again")
+	}
+	s.now = s.now.Add(1)
+	if _, ok := s.a.Standing(id); ok {
+		t.Error("it can still be looked at after a day")
+	}
+	if again := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked)); again == id {
+		t.Error("the id came back")
+	}
+	s.now = s.now.Add(48 * time.Hour)
+	s.a.tidyUp(t.Context())
+	if len(s.a.byID) != 0 {
+		t.Errorf("%d refusals take up memory for nothing", len(s.a.byID))
+	}
+}
+
+func TestRefusalsAreBounded(t *testing.T) {
+	s := newScene(t)
+	quiet := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked))
+	s.now = s.now.Add(time.Second)
+	for i := range 2 * maxRefusals {
+		s.now = s.now.Add(time.Millisecond)
+		s.refused(refusal(2, "", strconv.Itoa(i)+".example", event.ActionBlocked))
+	}
+	if _, ok := s.a.Standing(quiet); !ok {
+		t.Error("one user pushed out what another was refused")
+	}
+	if n := len(s.a.byID); n != maxRefusals+1 {
+		t.Errorf("%d refusals are remembered, want %d", n, maxRefusals+1)
+	}
+	for i := range uint32(2 * maxUsers) {
+		s.now = s.now.Add(time.Millisecond)
+		s.refused(refusal(1000+i, "Box", "box.example", event.ActionBlocked))
+	}
+	if n := len(s.a.users); n != maxUsers {
+		t.Errorf("%d users are remembered, want %d", n, maxUsers)
+	}
+}
+
+func TestContinue(t *testing.T) {
+	long := strings.Repeat("x", access.MaxText+1)
+	for _, test := range []struct {
+		name   string
+		action event.Action
+		app    string
+		uid    uint32
+		id     string
+		demand fleet.Demand
+		reason string
+		want   fault.Code
+		noted  string
+	}{
+		{name: "after a warning", action: event.ActionWarned, app: "Box", uid: 1},
+		{name: "of a host without an app", action: event.ActionWarned, uid: 1},
+		{name: "with a reason that nobody asked for", action: event.ActionWarned, app: "Box", uid: 1, reason: " for\r\nthe\tmeeting\x00 ", noted: "for the meeting"},
+		{name: "with a required reason", action: event.ActionWarned, app: "Box", uid: 1, demand: fleet.Required, reason: "work", noted: "work"},
+		{name: "without a required reason", action: event.ActionWarned, app: "Box", uid: 1, demand: fleet.Required, want: fault.Invalid},
+		{name: "with nothing to read in a required reason", action: event.ActionWarned, app: "Box", uid: 1, demand: fleet.Required, reason: " \x00\n", want: fault.Invalid},
+		{name: "with an endless reason", action: event.ActionWarned, app: "Box", uid: 1, reason: long, want: fault.Invalid},
+		{name: "although it is blocked", action: event.ActionBlocked, app: "Box", uid: 1, want: fault.Conflict},
+		{name: "as another user", action: event.ActionWarned, app: "Box", uid: 2, want: fault.NotFound},
+		{name: "as root", action: event.ActionWarned, app: "Box", uid: 0, want: fault.NotFound},
+		{name: "with a guessed id", action: event.ActionWarned, app: "Box", uid: 1, id: "aaaa", want: fault.NotFound},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			s.settings.BypassReason = test.demand
+			id := s.refused(refusal(1, test.app, "box.example", test.action))
+			if test.id != "" {
+				id = test.id
+			}
+			b, err := s.a.Continue(t.Context(), id, test.uid, test.reason)
+			if got := fault.CodeOf(err); got != test.want {
+				t.Fatalf("got %v, want %q", err, test.want)
+			}
+			if err != nil {
+				if len(s.events) != 0 || len(s.a.Bypasses()) != 0 {
+					t.Error("it was refused and happened all the same")
+				}
+				return
+			}
+			subject := strings.ToLower(test.app)
+			if subject == "" {
+				subject = "i:box.example"
+			}
+			if b.Subject != subject || b.UID != 1 || b.User != "anna" || !b.Until.Equal(s.now.Add(2*time.Hour)) || b.Reason != test.noted {
+				t.Errorf("got %+v", b)
+			}
+			want := refusal(1, test.app, "box.example", event.ActionBypassed)
+			want.EventID, want.ID, want.Count, want.Time, want.Until, want.Reason = event.IDBypassed, "", 0, s.now, b.Until, test.noted
+			if diff := cmp.Diff([]event.Event{want}, s.events, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestGoingOnTwiceIsOneBypass(t *testing.T) {
+	s := newScene(t)
+	id := s.refused(refusal(1, "Box", "box.example", event.ActionWarned))
+	first, err := s.a.Continue(t.Context(), id, 1, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.now = s.now.Add(time.Hour)
+	again, err := s.a.Continue(t.Context(), id, 1, "")
+	if err != nil || again != first || len(s.events) != 1 {
+		t.Errorf("got %+v, %v and %d events", again, err, len(s.events))
+	}
+	if st, _ := s.a.Standing(id); st.CanContinue || st.Bypass == nil || st.Bypass.ID != first.ID {
+		t.Errorf("the standing does not know: %+v", st)
+	}
+	s.now = s.now.Add(time.Hour)
+	if st, _ := s.a.Standing(id); !st.CanContinue || st.Bypass != nil {
+		t.Errorf("it does not end: %+v", st)
+	}
+}
+
+func TestBypassesAreBounded(t *testing.T) {
+	s := newScene(t)
+	var err error
+	for i := 0; i <= maxBypasses && err == nil; i++ {
+		_, err = s.a.Continue(t.Context(), s.refused(refusal(1, "App"+strconv.Itoa(i), "a.example", event.ActionWarned)), 1, "")
+	}
+	if fault.CodeOf(err) != fault.TooMany || len(s.a.Bypasses()) != maxBypasses {
+		t.Errorf("got %v after %d", err, len(s.a.Bypasses()))
+	}
+}
+
+func TestABypassOutlivesARestartButNotItsTime(t *testing.T) {
+	s := newScene(t)
+	if _, err := s.a.Continue(t.Context(), s.refused(refusal(1, "Box", "box.example", event.ActionWarned)), 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	if got := s.a.Bypasses(); len(got) != 1 || got[0].Subject != "box" {
+		t.Errorf("after a restart got %+v", got)
+	}
+	s.now = s.now.Add(-time.Hour)
+	s.a.tidyUp(t.Context())
+	if got := s.a.Bypasses(); len(got) != 0 {
+		t.Errorf("before it began got %+v", got)
+	}
+	s.now = s.now.Add(3*time.Hour - 1)
+	if got := s.a.Bypasses(); len(got) != 1 {
+		t.Errorf("a clock that was set back and mended lost it")
+	}
+	s.now = s.now.Add(1)
+	s.a.tidyUp(t.Context())
+	s.restart()
+	if len(s.a.bypasses) != 0 {
+		t.Errorf("after its time got %+v", s.a.bypasses)
+	}
+}
+
+func TestADamagedFileIsBegunAnew(t *testing.T) {
+	s := newScene(t)
+	if err := os.WriteFile(s.cfg.File, []byte(`{"bypasses":[{`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	if _, err := s.a.Continue(t.Context(), s.refused(refusal(1, "Box", "box.example", event.ActionWarned)), 1, ""); err != nil {
+		t.Fatal(err)
+	}
+	s.restart()
+	if len(s.a.Bypasses()) != 1 {
+		t.Error("the file does not work any more")
+	}
+}
+
+func TestTheEnforcerIsToldWhenBypassesBeginAndEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t).live()
+		defer s.run()()
+		check := func(when string, want ...[]string) {
+			t.Helper()
+			if diff := cmp.Diff(want, s.tells()); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", when, diff)
+			}
+		}
+		check("at the start", []string{})
+		for i, app := range []string{"Box", "Tunes"} {
+			if _, err := s.a.Continue(t.Context(), s.refused(refusal(uint32(i+1), app, "a.example", event.ActionWarned)), uint32(i+1), ""); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			elapse(time.Hour)
+		}
+		check("when they begin, and when the first ends", []string{"1 box"}, []string{"1 box", "2 tunes"}, []string{"2 tunes"})
+		s.a.Revoke([]bypass.Revocation{{ID: "r", Subject: "tunes", User: "ben", Before: time.Now()}})
+		check("when another user's is revoked", nil...)
+		s.a.Revoke([]bypass.Revocation{{ID: "r", Subject: "tunes", Before: time.Now()}})
+		check("when it is revoked", []string{})
+		if _, err := s.a.Continue(t.Context(), s.refused(refusal(2, "Tunes", "a.example", event.ActionWarned)), 2, ""); err != nil {
+			t.Fatal(err)
+		}
+		check("when it begins after the revocation", []string{"2 tunes"})
+		elapse(2 * time.Hour)
+		check("when it ends", []string{})
+	})
+}
+
+func TestRequest(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		action     event.Action
+		uid        uint32
+		standalone bool
+		reason     string
+		want       fault.Code
+	}{
+		{"of what is blocked", event.ActionBlocked, 1, false, "the customer\nuses it", ""},
+		{"without a reason", event.ActionBlocked, 1, false, "", ""},
+		{"of what is warned of", event.ActionWarned, 1, false, "", fault.Conflict},
+		{"as another user", event.ActionBlocked, 2, false, "", fault.NotFound},
+		{"as root", event.ActionBlocked, 0, false, "", fault.NotFound},
+		{"without a server", event.ActionBlocked, 1, true, "", fault.Disabled},
+		{"with an endless reason", event.ActionBlocked, 1, false, strings.Repeat("x", access.MaxText+1), fault.Invalid},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			if test.standalone {
+				s.cfg.Send = nil
+				s.restart()
+			}
+			id := s.refused(refusal(1, "Box", "box.example", test.action))
+			if st, _ := s.a.Standing(id); test.standalone && st.CanRequest {
+				t.Error("a request is offered that nobody takes")
+			}
+			r, err := s.a.Request(t.Context(), id, test.uid, test.reason)
+			if got := fault.CodeOf(err); got != test.want {
+				t.Fatalf("got %v, want %q", err, test.want)
+			}
+			if err != nil {
+				return
+			}
+			want := access.Request{
+				ID: r.ID, Device: "device", UID: 1, User: "anna", AppID: "box", AppName: "Box", Host: "box.example", Process: "/usr/bin/curl",
+				Reason: strings.ReplaceAll(test.reason, "\n", " "), AskedAt: s.now, State: access.StatePending,
+			}
+			if diff := cmp.Diff(want, r); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			again, err := s.a.Request(t.Context(), id, 1, "please")
+			if err != nil || again.ID != r.ID {
+				t.Errorf("asking again: got %+v, %v", again, err)
+			}
+		})
+	}
+}
+
+func TestARequestWaitsForTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t).live()
+		away := errors.New("the network is away")
+		var sent []string
+		s.cfg.Send = func(_ context.Context, r access.Request) (access.Request, error) {
+			sent = append(sent, r.ID)
+			return r, away
+		}
+		s.restart()
+		stop := s.run()
+		r, err := s.a.Request(t.Context(), s.refused(refusal(1, "Box", "box.example", event.ActionBlocked)), 1, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		elapse(time.Hour)
+		if n := len(sent); n < 10 || n > 30 {
+			t.Errorf("within an hour it was tried %d times", n)
+		}
+		stop()
+		s.restart()
+		away, sent = nil, nil
+		defer s.run()()
+		synctest.Wait()
+		s.a.Connected()
+		synctest.Wait()
+		if diff := cmp.Diff([]string{r.ID}, sent); diff != "" {
+			t.Errorf("sent after a restart (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestARequestThatTheServerNeverTakesIsDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t).live()
+		s.cfg.Send = func(context.Context, access.Request) (access.Request, error) {
+			return access.Request{}, fault.New(fault.Invalid, "no such app")
+		}
+		s.restart()
+		defer s.run()()
+		id := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked))
+		if _, err := s.a.Request(t.Context(), id, 1, ""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if st, _ := s.a.Standing(id); st.Request != nil || !st.CanRequest {
+			t.Errorf("got %+v", st.Request)
+		}
+	})
+}
+
+func TestTheServersAnswerReachesTheUser(t *testing.T) {
+	until := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	answer := func(state access.State, note string) func(*access.Request) {
+		return func(r *access.Request) {
+			r.State, r.Note, r.DecidedBy, r.DecidedAt = state, note, "admin", until.Add(-24*time.Hour)
+			if state == access.StateApproved {
+				r.Until = until
+			}
+			// Not the server's to say.
+			r.UID, r.AppName = 99, "Another"
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		answers []func(*access.Request)
+		want    []string
+		again   bool
+	}{
+		{"approved", []func(*access.Request){answer(access.StateApproved, "ok")}, []string{"approved Box ok "}, false},
+		{"denied", []func(*access.Request){answer(access.StateDenied, "use Tunes")}, []string{"denied Box use Tunes "}, true},
+		{"told twice", []func(*access.Request){answer(access.StateDenied, ""), answer(access.StateDenied, "")}, []string{"denied Box  "}, true},
+		{"still pending", []func(*access.Request){func(*access.Request) {}}, nil, false},
+		{
+			"approved and taken back",
+			[]func(*access.Request){answer(access.StateApproved, ""), answer(access.StateRevoked, "")},
+			[]string{"approved Box  ", "revoked Box  "},
+			true,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newScene(t)
+			id := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked))
+			r, err := s.a.Request(t.Context(), id, 1, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, change := range test.answers {
+				got := r
+				change(&got)
+				s.a.Requests(t.Context(), []access.Request{{ID: "of a former life", State: access.StateDenied}, got})
+			}
+			for i := range test.want {
+				test.want[i] += id
+			}
+			if diff := cmp.Diff(test.want, s.answers); diff != "" {
+				t.Errorf("answers (-want +got):\n%s", diff)
+			}
+			st, _ := s.a.Standing(id)
+			if st.CanRequest != test.again {
+				t.Errorf("may ask again: got %v, want %v", st.CanRequest, test.again)
+			}
+			if st.Request == nil || st.Request.UID != 1 || st.Request.AppName != "Box" {
+				t.Errorf("got %+v", st.Request)
+			}
+		})
+	}
+}
+
+func TestWhatTheServerForgotIsForgotten(t *testing.T) {
+	s := newScene(t)
+	id := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked))
+	r, err := s.a.Request(t.Context(), id, 1, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func() bool {
+		st, _ := s.a.Standing(id)
+		return st.Request != nil
+	}
+	s.now = s.now.Add(time.Hour)
+	if s.a.Requests(t.Context(), nil); !has() {
+		t.Error("a request that was not sent yet was forgotten")
+	}
+	s.a.sent(t.Context(), r.ID, r, nil)
+	if s.a.Requests(t.Context(), nil); !has() {
+		t.Error("a request was forgotten by a list that may be older")
+	}
+	s.now = s.now.Add(2 * settled)
+	if s.a.Requests(t.Context(), nil); has() {
+		t.Error("a request that the server has not is kept for ever")
+	}
+}
+
+func TestRequestsAreBounded(t *testing.T) {
+	s := newScene(t)
+	var first access.Request
+	for i := range maxRequests {
+		r, err := s.a.Request(t.Context(), s.refused(refusal(1, "App"+strconv.Itoa(i), "a.example", event.ActionBlocked)), 1, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = r
+		}
+	}
+	id := s.refused(refusal(1, "One more", "a.example", event.ActionBlocked))
+	if _, err := s.a.Request(t.Context(), id, 1, ""); fault.CodeOf(err) != fault.TooMany {
+		t.Errorf("got %v", err)
+	}
+	first.State, first.DecidedAt = access.StateDenied, s.now
+	s.a.Requests(t.Context(), []access.Request{first})
+	if _, err := s.a.Request(t.Context(), id, 1, ""); err != nil {
+		t.Errorf("what was decided does not make room: %v", err)
+	}
+}
+
+// elapse lets time pass, in a synctest bubble.
+func elapse(d time.Duration) { <-time.After(d) }
