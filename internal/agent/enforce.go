@@ -124,7 +124,11 @@ func (e *enforcer) enforcing() bool {
 // from the server ends a suspension. When it fails, the rules that were in
 // force still are.
 func (e *enforcer) Apply(ctx context.Context, b state.Bundle) (fleet.Mode, error) {
-	rules, err := verdict.Compile(b.Set)
+	config, err := configOf(b.Set)
+	if err != nil {
+		return "", err
+	}
+	rules, err := verdict.Compile(config, b.Set)
 	if err != nil {
 		return "", err
 	}
@@ -264,14 +268,14 @@ func (e *enforcer) owners(ctx context.Context, refused []netguard.Observation) [
 	return owners
 }
 
-// run puts the rules into force again whenever an indicator ceases to exist,
-// and after a failure, until ctx ends.
+// run puts the rules into force again whenever they change by themselves, and
+// after a failure, until ctx ends.
 func (e *enforcer) run(ctx context.Context) error {
 	timer, tidy := time.NewTimer(0), time.NewTimer(tidyAfter)
 	defer timer.Stop()
 	defer tidy.Stop()
 	for {
-		if wait, ok := e.nextExpiry(); ok {
+		if wait, ok := e.nextChange(); ok {
 			timer.Reset(wait)
 		} else {
 			timer.Stop()
@@ -296,15 +300,15 @@ func (e *enforcer) run(ctx context.Context) error {
 	}
 }
 
-// nextExpiry returns how long what is in force is good for; ok is false when
+// nextChange returns how long what is in force is good for; ok is false when
 // that is for ever.
-func (e *enforcer) nextExpiry() (wait time.Duration, ok bool) {
+func (e *enforcer) nextChange() (wait time.Duration, ok bool) {
 	rules := e.rules()
 	if rules == nil || e.deaf.Load() {
 		return retryAfter, true
 	}
 	// The present counts as past: what ends now is applied now.
-	at, ok := rules.NextExpiry(time.Now())
+	at, ok := rules.NextChange(time.Now())
 	return max(time.Until(at), time.Millisecond), ok
 }
 

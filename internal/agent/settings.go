@@ -12,6 +12,7 @@ import (
 
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
+	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
@@ -45,6 +46,26 @@ func settingsOf(set bundle.Set) map[string]setting {
 		}
 	}
 	return settings
+}
+
+// configOf is what a bundle's settings make of the judgement. Those that this
+// agent does not know are ignored.
+func configOf(set bundle.Set) (verdict.Config, error) {
+	var c verdict.Config
+	for _, r := range set.All() {
+		if r.Err != nil || r.Kind != bundle.KindSetting {
+			continue
+		}
+		if d, ok := fleet.Define(r.Key); ok {
+			if err := d.Set(&c.Settings, r.Value); err != nil {
+				return verdict.Config{}, fmt.Errorf("reading setting %s: the value %q %w", r.Key, r.Value, err)
+			}
+		}
+		if r.Key == fleet.SettingNetworkProtection {
+			c.PolicyID = r.Origin
+		}
+	}
+	return c, nil
 }
 
 // reportSettings records every setting that differs from what was reported

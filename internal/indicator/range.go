@@ -124,3 +124,34 @@ func Join(ranges []Range) []Range {
 func touches(a, b Range) bool {
 	return !a.To.Less(b.From) || a.To.Next() == b.From
 }
+
+// Subtract returns the addresses of ranges that are not in others. Both are in
+// ascending order and disjoint, and so is the result.
+func Subtract(ranges, others []Range) []Range {
+	var out []Range
+	for _, r := range ranges {
+		for len(others) > 0 && others[0].To.Less(r.From) {
+			others = others[1:]
+		}
+		out = r.without(out, others)
+	}
+	return out
+}
+
+// without appends to out what is left of a range. Others end where the range
+// starts or later.
+func (r Range) without(out, others []Range) []Range {
+	for _, o := range others {
+		if r.To.Less(o.From) {
+			break
+		}
+		if r.From.Less(o.From) {
+			out = append(out, Range{From: r.From, To: o.From.Prev()})
+		}
+		if !o.To.Less(r.To) {
+			return out
+		}
+		r.From = o.To.Next()
+	}
+	return append(out, r)
+}

@@ -66,53 +66,18 @@ func (w *Window) Check() error {
 // Contains reports whether t is in the window; t's location is the device's.
 // A window that does not pass Check contains nothing.
 func (w *Window) Contains(t time.Time) bool {
-	for _, s := range w.around(t) {
-		if !t.Before(s.from) && t.Before(s.to) {
-			return true
-		}
-	}
-	return false
+	r, err := w.read()
+	return err == nil && r.contains(t)
 }
 
 // Next returns the first time after t at which the window opens or closes;
 // ok is false for a window that does not pass Check.
 func (w *Window) Next(t time.Time) (next time.Time, ok bool) {
-	for _, s := range w.around(t) {
-		for _, at := range []time.Time{s.from, s.to} {
-			if at.After(t) && (!ok || at.Before(next)) {
-				next, ok = at, true
-			}
-		}
+	r, err := w.read()
+	if err != nil {
+		return time.Time{}, false
 	}
-	return next, ok
-}
-
-// span is one occurrence of a window.
-type span struct{ from, to time.Time }
-
-// around returns the occurrences of the window that begin between the day
-// before t and a week after it.
-func (w *Window) around(t time.Time) []span {
-	zone, zoneErr := w.location(t.Location())
-	from, fromErr := minutes(w.From)
-	to, toErr := minutes(w.To)
-	if zoneErr != nil || fromErr != nil || toErr != nil {
-		return nil
-	}
-	if to <= from {
-		to += 24 * 60
-	}
-	year, month, day := t.In(zone).Date()
-	var all []span
-	for offset := -1; offset <= 7; offset++ {
-		// Minutes past the day's end are the next day's: that holds on days
-		// with 23 or 25 hours too, since it is the clock on the wall.
-		begin := time.Date(year, month, day+offset, 0, from, 0, 0, zone)
-		if len(w.Days) == 0 || slices.Contains(w.Days, dayOf(time.Date(year, month, day+offset, 12, 0, 0, 0, zone))) {
-			all = append(all, span{begin, time.Date(year, month, day+offset, 0, to, 0, 0, zone)})
-		}
-	}
-	return all
+	return r.next(t)
 }
 
 func (w *Window) location(local *time.Location) (*time.Location, error) {

@@ -11,7 +11,6 @@ import (
 
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/sniff"
-	"interdict/internal/bundle"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -214,7 +213,9 @@ func FuzzConversation(f *testing.F) {
 	f.Add(script(3, answerFor(f, "itunes.apple.com", "198.51.100.7")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d := newDesk(t, map[uint16]int{1: 7})
-		d.rules("block", block("itunes.apple.com"), bundle.Setting(fleet.SettingFailMode, "closed", ""))
+		c := blocking()
+		c.Settings.FailMode = fleet.FailClosed
+		d.rulesWith(c, block("itunes.apple.com"))
 		seq := uint32(0)
 		for len(data) >= 5 {
 			kind, port, n := data[0], binary.BigEndian.Uint16(data[1:]), int(binary.BigEndian.Uint16(data[3:]))

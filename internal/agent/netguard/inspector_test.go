@@ -67,12 +67,23 @@ func newDesk(t *testing.T, pids map[uint16]int) *desk {
 // rules gives the inspector a ruleset and returns what it has to cut.
 func (d *desk) rules(mode string, records ...bundle.Record) []netguard.Observation {
 	d.t.Helper()
-	records = append(records, bundle.Setting(fleet.SettingNetworkProtection, mode, "p1"), bundle.App("itunes", "iTunes"))
+	return d.rulesWith(verdict.Config{Settings: fleet.Settings{NetworkProtection: fleet.Mode(mode)}, PolicyID: "p1"}, records...)
+}
+
+// blocking is a Config in block mode.
+func blocking() verdict.Config {
+	return verdict.Config{Settings: fleet.Settings{NetworkProtection: fleet.ModeBlock}, PolicyID: "p1"}
+}
+
+// rulesWith does so with other settings than the mode.
+func (d *desk) rulesWith(c verdict.Config, records ...bundle.Record) []netguard.Observation {
+	d.t.Helper()
+	records = append(records, bundle.App("itunes", "iTunes"))
 	set, err := bundle.NewSet(slices.Values(records))
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	rs, err := verdict.Compile(set)
+	rs, err := verdict.Compile(c, set)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -173,7 +184,9 @@ func TestAConnectionThatNeverSaysItsNameIsGivenUp(t *testing.T) {
 	for mode, want := range map[string]netguard.Decision{"open": netguard.Accept, "closed": netguard.Refuse} {
 		t.Run(mode, func(t *testing.T) {
 			d := newDesk(t, nil)
-			d.rules("block", block("itunes.apple.com"), bundle.Setting(fleet.SettingFailMode, mode, ""))
+			c := blocking()
+			c.Settings.FailMode = fleet.FailMode(mode)
+			d.rulesWith(c, block("itunes.apple.com"))
 			if v := d.judge(netguard.QueueFlow, tcpPacket(client, server, 1, []byte{0x16, 0x03})); v.Decision != netguard.Pass {
 				t.Fatalf("got decision %d for the first bytes, want pass", v.Decision)
 			}
@@ -369,11 +382,11 @@ func FuzzHandle(f *testing.F) {
 	f.Add(uint16(0), tcpPacket(client, server, 1, []byte("GET / HTTP/1.1\r\nHost: itunes.apple.com\r\n\r\n")))
 	f.Add(uint16(1), udpPacket(resolver, client, answerFor(f, "itunes.apple.com", "198.51.100.7")))
 	f.Add(uint16(1), tcpPacket(resolver, client, 1, frame(answerFor(f, "itunes.apple.com", "198.51.100.7"))[:40]))
-	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com"), bundle.Setting(fleet.SettingNetworkProtection, "block", "")}))
+	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com")}))
 	if err != nil {
 		f.Fatal(err)
 	}
-	rs, err := verdict.Compile(set)
+	rs, err := verdict.Compile(blocking(), set)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -400,11 +413,11 @@ func BenchmarkHandleHello(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com"), bundle.Setting(fleet.SettingNetworkProtection, "block", "")}))
+	set, err := bundle.NewSet(slices.Values([]bundle.Record{block("itunes.apple.com")}))
 	if err != nil {
 		b.Fatal(err)
 	}
-	rs, err := verdict.Compile(set)
+	rs, err := verdict.Compile(blocking(), set)
 	if err != nil {
 		b.Fatal(err)
 	}

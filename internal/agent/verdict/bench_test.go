@@ -19,9 +19,6 @@ const benchSize = 100_000
 // 1,000 apps, 9,000 addresses and 1,000 urls.
 func hundredThousand() iter.Seq[bundle.Record] {
 	return func(yield func(bundle.Record) bool) {
-		if !yield(bundle.Setting(fleet.SettingNetworkProtection, "block", "01J0000000000000000000000P")) {
-			return
-		}
 		for n := range benchSize {
 			if !yield(bundle.Indicator(numbered(n))) {
 				return
@@ -51,7 +48,7 @@ func bigRuleset(tb testing.TB) *verdict.Ruleset {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r, err := verdict.Compile(set)
+	r, err := verdict.Compile(in(fleet.ModeBlock), set)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -107,7 +104,7 @@ func BenchmarkCompile(b *testing.B) {
 	text := heap()
 	var r *verdict.Ruleset
 	for b.Loop() {
-		if r, err = verdict.Compile(set); err != nil {
+		if r, err = verdict.Compile(in(fleet.ModeBlock), set); err != nil {
 			b.Fatal(err)
 		}
 	}

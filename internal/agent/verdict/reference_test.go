@@ -241,7 +241,7 @@ func checkAgainstReference(t *testing.T, data []byte) {
 	t.Helper()
 	c := choices(data)
 	ref := &reference{spares: make(map[string]string), mode: one(&c, fleet.ModeBlock, fleet.ModeBlock, fleet.ModeAudit, fleet.ModeDisabled)}
-	records := []bundle.Record{bundle.Setting(fleet.SettingNetworkProtection, string(ref.mode), "")}
+	var records []bundle.Record
 	for n := range c.below(24) {
 		i := c.indicator(n)
 		ref.indicators = append(ref.indicators, i)
@@ -253,7 +253,7 @@ func checkAgainstReference(t *testing.T, data []byte) {
 	for name, app := range ref.spares {
 		records = append(records, bundle.Spare(name, app))
 	}
-	r := compile(t, records...)
+	r := compile(t, records...).With(in(ref.mode))
 	for range 24 {
 		s := c.subject()
 		if got, want := verdicttest.Result(r.Decide(s, noon)), ref.decide(s, noon); got != want {

@@ -15,10 +15,12 @@
 package verdict
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
-	"interdict/internal/bundle"
+	"interdict/internal/bypass"
 	"interdict/internal/domainset"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
@@ -35,10 +37,20 @@ type Subject struct {
 	// together with Host.
 	Path string
 	Addr netip.Addr
-	// Port and Evidence are for the event; no decision depends on them.
-	Port     uint16
+	// User is whose connection it is; nil is somebody unknown.
+	User *indicator.User
+	// Lookup says that the name is only being looked up, by somebody who may
+	// do so on behalf of anybody, as a resolver service does. With a User it
+	// is judged as any connection of theirs.
+	Lookup bool
+	// Port only counts for name services: see StepResolver.
+	Port uint16
+	// Evidence is for the event; no decision depends on it.
 	Evidence event.Evidence
 }
+
+// anybody reports whether the subject stands for all users at once.
+func (s *Subject) anybody() bool { return s.Lookup && s.User == nil }
 
 // Step says which step of the judgement decided.
 type Step string
@@ -55,6 +67,12 @@ const (
 	// StepSpared: an indicator of the catalog would apply, but the name
 	// belongs to another app that is left alone.
 	StepSpared Step = "spared"
+	// StepBypassed: a warning would apply, but the user has said that they
+	// go on.
+	StepBypassed Step = "bypassed"
+	// StepResolver: no indicator is for it, and it is an encrypted name
+	// service, by which programs get around the system's.
+	StepResolver Step = "resolver"
 	// StepNone: no indicator is for it.
 	StepNone Step = "none"
 )
@@ -73,6 +91,9 @@ type Decision struct {
 	// PolicyID is the policy that the mode comes from; empty for a default.
 	PolicyID string
 	Step     Step
+	// Bypass is why a warning lets the subject pass; nil but for
+	// StepBypassed.
+	Bypass *bypass.Bypass
 }
 
 // Refuses reports whether the connection is to be refused.
@@ -84,29 +105,28 @@ func (d *Decision) Reports() bool {
 	return d.Refuses() || d.Action == indicator.ActionAudit
 }
 
-// Decide judges a subject, in three steps. An address that is blocked or
-// warned of decides, since the kernel refuses it at the first packet, before a
-// name was said. Otherwise an indicator for the name decides, and if there is
-// none, the one for the address. Of several of a kind it is the first by
-// [indicator.Compare]. The steps are the same in audit mode, so that what it
-// reports is what block mode would refuse.
+// Decide judges a subject, in four steps. An address that is blocked or warned
+// of decides, since it is refused at the first packet, before a name was said.
+// Otherwise an indicator for the name decides, and if there is none, the one
+// for the address. Of several of a kind it is the first by
+// [indicator.Compare], and those of an earlier set go before those of a later
+// one, except that no name is known yet when an address is refused. The steps
+// are the same in audit mode, so that what it reports is what block mode would
+// refuse. What no indicator is for is looked for among the encrypted name
+// services, if the settings ask for that.
+//
+// An indicator counts for the users and at the times of its scope. The
+// location of now is the device's, for windows by its clock on the wall.
 func (r *Ruleset) Decide(s Subject, now time.Time) Decision {
 	d := Decision{Mode: r.mode, PolicyID: r.policyID, Step: StepNone}
 	if r.mode == fleet.ModeDisabled {
 		d.Step = StepDisabled
 		return d
 	}
-	best, sparedFor := r.matchAddress(s.Addr, now), ""
-	if !best.Action.Refuses() {
-		var named indicator.Indicator
-		if named, sparedFor = r.matchName(s, now); named.ID != "" {
-			best = named
-		}
-	}
+	best, sparedFor := r.match(&s, now)
 	switch {
 	case best.ID != "":
-		d.Action, d.Step, d.AppID = r.inMode(best.Action), stepOf(best.Type), best.AppID
-		d.Indicator = best
+		r.apply(&d, &best, &s, now)
 	case sparedFor != "":
 		d.Step, d.AppID = StepSpared, sparedFor
 	}
@@ -114,79 +134,68 @@ func (r *Ruleset) Decide(s Subject, now time.Time) Decision {
 	return d
 }
 
-// matchName returns the indicator that applies to the subject's name, or a
-// zero one; and, if one of the catalog would apply but for a spared name, the
-// app that this name belongs to.
-func (r *Ruleset) matchName(s Subject, now time.Time) (best indicator.Indicator, sparedFor string) {
+// AsksWho reports whether the decision on a subject may depend on its user.
+func (r *Ruleset) AsksWho(s Subject) bool {
+	if r.mode == fleet.ModeDisabled {
+		return false
+	}
 	host := domainset.Normalize(s.Host)
-	var bestName, spareName, spareApp string
-	for name, index := range r.names.Lookup(host) {
-		if best.ID != "" && len(name) < len(bestName) {
+	return slices.ContainsFunc(r.layers, func(l *layer) bool { return l.asksWho(&s, host) })
+}
+
+// match returns the indicator that applies to a subject, or a zero one; and,
+// if one would apply but for a spared name, the app that this name belongs to.
+func (r *Ruleset) match(s *Subject, now time.Time) (best indicator.Indicator, sparedFor string) {
+	within := len(r.layers)
+	for n, l := range r.layers {
+		if best = l.matchAddress(s, now); best.ID != "" {
+			within = n + 1
 			break
 		}
-		record := r.record(index)
-		i := &record.Indicator
-		switch {
-		case record.Kind == bundle.KindSpare:
-			if spareName == "" {
-				spareName, spareApp = name, record.Value
-			}
-		case i.Expired(now) || !coversSubject(i, host, s.Path):
-		case i.Source == indicator.SourceCatalog && len(name) < len(spareName):
-			sparedFor = spareApp
-		case best.ID == "" || indicator.Compare(i, &best) < 0:
-			best, bestName = *i, name
+	}
+	if best.Action.Refuses() && r.bypass(&best, s, now) == nil {
+		return best, ""
+	}
+	if s.Host == "" {
+		return best, ""
+	}
+	host := domainset.Normalize(s.Host)
+	for _, l := range r.layers[:within] {
+		named, app := l.matchName(s, host, now)
+		if named.ID != "" {
+			return named, ""
+		}
+		if sparedFor == "" {
+			sparedFor = app
 		}
 	}
 	return best, sparedFor
 }
 
-// coversSubject reports whether an indicator that was found by host or a name
-// above it covers host and path: a domain always does.
-func coversSubject(i *indicator.Indicator, host, path string) bool {
-	if i.Type == indicator.TypeDomain {
-		return true
+// apply fills in what follows from an indicator.
+func (r *Ruleset) apply(d *Decision, i *indicator.Indicator, s *Subject, now time.Time) {
+	d.Action, d.Step, d.AppID, d.Indicator = r.inMode(i.Action), stepOf(i.Type), i.AppID, *i
+	if d.Bypass = r.bypass(i, s, now); d.Bypass != nil {
+		d.Action, d.Step = indicator.ActionAllow, StepBypassed
 	}
-	ruleHost, rulePath := indicator.SplitURL(i.Value)
-	if ruleHost != host || rulePath == "/" {
-		return ruleHost == host
+	// Who looks the name up may not be one of those whose use is reported.
+	if d.Action == indicator.ActionAudit && s.anybody() && !i.Scope.Everybody() {
+		d.Action = indicator.ActionAllow
 	}
-	return path != "" && indicator.PathCovers(rulePath, indicator.CanonicalPath(path))
 }
 
-// matchAddress returns the indicator that applies to an address, or a zero
-// one.
-func (r *Ruleset) matchAddress(addr netip.Addr, now time.Time) (best indicator.Indicator) {
-	addr = addr.Unmap()
-	if !addr.IsValid() {
-		return best
+// bypass returns the bypass by which a warning does not hold the subject up;
+// nil if there is none. A look-up on anybody's behalf may go on if anybody may.
+func (r *Ruleset) bypass(i *indicator.Indicator, s *Subject, now time.Time) *bypass.Bypass {
+	if i.Action != indicator.ActionWarn || len(r.bypasses) == 0 {
+		return nil
 	}
-	bestBits := uint8(0)
-	for bits, index := range r.table(addr).lookup(addr) {
-		if best.ID != "" && bits < bestBits {
-			break
-		}
-		record := r.record(index)
-		i := &record.Indicator
-		if !i.Expired(now) && (best.ID == "" || indicator.Compare(i, &best) < 0) {
-			best, bestBits = *i, bits
+	for _, b := range r.bypasses[cmp.Or(i.AppID, i.ID)] {
+		if (s.anybody() || s.User != nil && s.User.UID == b.UID) && b.Active(now, nil) {
+			return b
 		}
 	}
-	return best
-}
-
-func (r *Ruleset) table(addr netip.Addr) *prefixTable {
-	if addr.Is4() {
-		return &r.v4
-	}
-	return &r.v6
-}
-
-func (r *Ruleset) inMode(a indicator.Action) indicator.Action {
-	if r.mode == fleet.ModeAudit && a.Refuses() {
-		return indicator.ActionAudit
-	}
-	return a
+	return nil
 }
 
 func stepOf(t indicator.Type) Step {

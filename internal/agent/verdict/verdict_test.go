@@ -27,7 +27,7 @@ func TestCases(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
-			r, err := verdict.Compile(c.Set)
+			r, err := verdict.Compile(c.Config, c.Sets...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,19 +40,24 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// compile makes a Ruleset of records; the mode is block unless they say
-// otherwise.
-func compile(tb testing.TB, records ...bundle.Record) *verdict.Ruleset {
+// in is the Config of a mode.
+func in(mode fleet.Mode) verdict.Config {
+	return verdict.Config{Settings: fleet.Settings{NetworkProtection: mode}, PolicyID: "p1"}
+}
+
+func setOf(tb testing.TB, records ...bundle.Record) bundle.Set {
 	tb.Helper()
-	isMode := func(r bundle.Record) bool { return r.Key == fleet.SettingNetworkProtection }
-	if !slices.ContainsFunc(records, isMode) {
-		records = append(records, bundle.Setting(fleet.SettingNetworkProtection, "block", "p1"))
-	}
 	set, err := bundle.NewSet(slices.Values(records))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r, err := verdict.Compile(set)
+	return set
+}
+
+// compile makes a Ruleset of records in block mode.
+func compile(tb testing.TB, records ...bundle.Record) *verdict.Ruleset {
+	tb.Helper()
+	r, err := verdict.Compile(in(fleet.ModeBlock), setOf(tb, records...))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -118,8 +123,7 @@ func TestWhatAnActionMeansInEachMode(t *testing.T) {
 		{fleet.ModeDisabled, indicator.ActionBlock, "", false, false},
 	} {
 		t.Run(string(tt.action)+" in "+string(tt.mode), func(t *testing.T) {
-			r := compile(t, custom(tt.action, indicator.TypeDomain, "example.com"),
-				bundle.Setting(fleet.SettingNetworkProtection, string(tt.mode), "p1"))
+			r := compile(t, custom(tt.action, indicator.TypeDomain, "example.com")).With(in(tt.mode))
 			d := r.Decide(verdict.Subject{Host: "example.com"}, noon)
 			if d.Action != tt.want || d.Refuses() != tt.refuses || d.Reports() != tt.reports {
 				t.Errorf("action %q, refuses %t, reports %t; want %q, %t, %t", d.Action, d.Refuses(), d.Reports(), tt.want, tt.refuses, tt.reports)
@@ -128,17 +132,19 @@ func TestWhatAnActionMeansInEachMode(t *testing.T) {
 	}
 }
 
-func TestCompileReadsTheSettings(t *testing.T) {
-	r := compile(t, bundle.Setting(fleet.SettingNetworkProtection, "audit", "p7"), bundle.Setting(fleet.SettingFailMode, "closed", "p8"))
-	if r.Mode() != fleet.ModeAudit || r.PolicyID() != "p7" || r.FailMode() != fleet.FailClosed {
-		t.Errorf("mode %q by %q, fail mode %q", r.Mode(), r.PolicyID(), r.FailMode())
-	}
-	r, err := verdict.Compile(bundle.Set{})
+func TestSettingsAreThoseOfTheConfig(t *testing.T) {
+	c := in(fleet.ModeAudit)
+	c.Settings.FailMode = fleet.FailClosed
+	strict, err := verdict.Compile(c, setOf(t, bundle.Setting(fleet.SettingNetworkProtection, "block", "p7")))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if strict.Mode() != fleet.ModeAudit || strict.PolicyID() != "p1" || strict.FailMode() != fleet.FailClosed {
+		t.Errorf("mode %q by %q, fail mode %q", strict.Mode(), strict.PolicyID(), strict.FailMode())
+	}
+	r := strict.With(verdict.Config{})
 	if r.Mode() != fleet.ModeDisabled || r.PolicyID() != "" || r.FailMode() != fleet.FailOpen {
-		t.Errorf("of the empty bundle: mode %q by %q, fail mode %q", r.Mode(), r.PolicyID(), r.FailMode())
+		t.Errorf("without settings: mode %q by %q, fail mode %q", r.Mode(), r.PolicyID(), r.FailMode())
 	}
 }
 
@@ -153,8 +159,7 @@ func apply(t *testing.T, lines ...string) bundle.Set {
 }
 
 func TestCompileIgnoresWhatANewerServerSays(t *testing.T) {
-	r, err := verdict.Compile(apply(t,
-		"set\tnetwork_protection\tblock\t",
+	r, err := verdict.Compile(in(fleet.ModeBlock), apply(t,
 		"set\tbrowser_colour\tblue\t",
 		"weather\train\texample.com",
 		"ind\t1\tja4\tt13d1516h2\tblock\t\tcustom\t\t\t0\t",
@@ -177,16 +182,18 @@ func TestCompileIgnoresWhatANewerServerSays(t *testing.T) {
 
 func TestCompileRefusesValuesItCannotUnderstand(t *testing.T) {
 	for name, tt := range map[string]struct{ line, want string }{
-		"an unknown mode":      {"set\tnetwork_protection\tstrict\tp1", `setting network_protection has the unknown value "strict"`},
-		"an unknown fail mode": {"set\tfail_mode\tajar\tp1", `setting fail_mode has the unknown value "ajar"`},
-		"a damaged address":    {"ind\t1\tip\t192.0.2\tblock\t\tcustom\t\t\t0\t", `indicator 1 has the unreadable ip "192.0.2"`},
+		"a damaged address": {"ind\t1\tip\t192.0.2\tblock\t\tcustom\t\t\t0\t", `indicator 1 has the unreadable ip "192.0.2"`},
 		"a prefix with host bits": {
 			"ind\t1\tcidr\t192.0.2.1/24\tblock\t\tcustom\t\t\t0\t",
 			`indicator 1 has the unreadable cidr "192.0.2.1/24"`,
 		},
+		"a window that never opens": {
+			"ind\t1\tdomain\texample.com\tblock\t\tcustom\t\t\t0\t\t{\"windows\":[{\"from\":\"25:00\",\"to\":\"09:00\"}]}",
+			`when indicator 1 counts`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := verdict.Compile(apply(t, tt.line))
+			_, err := verdict.Compile(in(fleet.ModeBlock), apply(t, tt.line))
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Compile = %v, want an error that says %q", err, tt.want)
 			}
@@ -221,7 +228,7 @@ func TestAddresses(t *testing.T) {
 		{"in disabled mode there is nothing to know", fleet.ModeDisabled, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := compile(t, append(slices.Clone(records), bundle.Setting(fleet.SettingNetworkProtection, string(tt.mode), ""))...)
+			r := compile(t, records...).With(in(tt.mode))
 			refused, watched := r.Addresses(noon)
 			if diff := cmp.Diff(tt.refused, texts(refused)); diff != "" {
 				t.Errorf("refused (-want +got):\n%s", diff)
@@ -241,7 +248,7 @@ func texts(ranges []indicator.Range) []string {
 	return out
 }
 
-func TestNextExpiry(t *testing.T) {
+func TestNextChangeIsWhenAnIndicatorExpires(t *testing.T) {
 	r := compile(t,
 		until(noon.Add(time.Hour), custom(indicator.ActionBlock, indicator.TypeIP, "192.0.2.1")),
 		until(noon.Add(time.Hour), custom(indicator.ActionBlock, indicator.TypeIP, "192.0.2.2")),
@@ -259,9 +266,9 @@ func TestNextExpiry(t *testing.T) {
 		{"after all, none", noon.Add(time.Hour), time.Time{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, ok := r.NextExpiry(tt.now)
+			got, ok := r.NextChange(tt.now)
 			if !got.Equal(tt.want) || ok == tt.want.IsZero() {
-				t.Errorf("NextExpiry(%s) = %s, %t, want %s", tt.now, got, ok, tt.want)
+				t.Errorf("NextChange(%s) = %s, %t, want %s", tt.now, got, ok, tt.want)
 			}
 		})
 	}

@@ -50,8 +50,10 @@ const PolicyID = "policy-1"
 type Case struct {
 	// Name is the file's with the mode: "spared-names/block".
 	Name string
-	// Set are the records of the policy.
-	Set   bundle.Set
+	// Config and Sets are the policy.
+	Config verdict.Config
+	Sets   []bundle.Set
+	// Now is the time of judgement, where the device is.
 	Now   time.Time
 	Flows []Flow
 }
@@ -112,11 +114,14 @@ func parse(name string, archive *txtar.Archive) ([]Case, error) {
 		if !isFlows {
 			return nil, fmt.Errorf("there is no place for a file %q", f.Name)
 		}
-		set, err := p.in(fleet.Mode(mode))
+		set, err := bundle.NewSet(slices.Values(p.records))
 		if err != nil {
 			return nil, err
 		}
-		c := Case{Name: name + "/" + mode, Set: set, Now: p.now}
+		c := Case{
+			Name: name + "/" + mode, Sets: []bundle.Set{set}, Now: p.now,
+			Config: verdict.Config{Settings: fleet.Settings{NetworkProtection: fleet.Mode(mode)}, PolicyID: PolicyID},
+		}
 		if err := eachLine(f.Data, c.add); err != nil {
 			return nil, err
 		}
@@ -148,11 +153,6 @@ func (c *Case) add(line string) error {
 type policy struct {
 	now     time.Time
 	records []bundle.Record
-}
-
-func (p *policy) in(mode fleet.Mode) (bundle.Set, error) {
-	records := append(slices.Clone(p.records), bundle.Setting(fleet.SettingNetworkProtection, string(mode), PolicyID))
-	return bundle.NewSet(slices.Values(records))
 }
 
 func (p *policy) add(line string) (err error) {
