@@ -47,13 +47,13 @@ func (s *Service) DeviceCertificate(request *x509.CertificateRequest, id fleet.D
 	return s.authority.SignDevice(request, id, s.now())
 }
 
-// View runs a transaction that only reads.
+// View runs fn on one consistent state of the store.
 func (s *Service) View(ctx context.Context, fn func(*store.Tx) error) error {
 	return s.store.View(ctx, fn)
 }
 
-// Write runs a transaction that changes nothing of what bundles are made of.
-// fn may run more than once.
+// Write runs a transaction that changes nothing of the configuration, which
+// Change is for.
 func (s *Service) Write(ctx context.Context, fn func(*store.Tx) error) error {
 	return s.store.Write(ctx, fn)
 }
@@ -103,8 +103,9 @@ func (s *Service) Tell(id fleet.DeviceID, m bundle.Message) bool { return s.hub.
 // the server that the device is connected to to tell it.
 const noticeTell = "tell "
 
-// TellElsewhere tells a device a message that is connected to another server,
-// once the transaction is done.
+// TellElsewhere has the server that a device is connected to tell it a message
+// once the transaction is done, if the server shares the database. Tell is for
+// a device that is connected here.
 func (s *Service) TellElsewhere(tx *store.Tx, id fleet.DeviceID, m bundle.Message) error {
 	text, err := json.Marshal(m)
 	if err != nil {
