@@ -33,7 +33,8 @@ const (
 
 // Config is what a Journal needs.
 type Config struct {
-	// LogDir and SpoolDir are directories of the journal's own. Required.
+	// LogDir and SpoolDir are directories of the journal's own. LogDir is
+	// required; without SpoolDir nothing is spooled, since there is no server.
 	LogDir, SpoolDir string
 	// Device is put into events that have none.
 	Device string
@@ -86,9 +87,12 @@ type Journal struct {
 // Open opens the journal. Run must be called for windows to close.
 func Open(cfg Config) (*Journal, error) {
 	cfg = cfg.withDefaults()
-	spool, err := openSpool(cfg.SpoolDir, cfg.SpoolMax)
-	if err != nil {
-		return nil, err
+	var spool *Spool
+	if cfg.SpoolDir != "" {
+		var err error
+		if spool, err = openSpool(cfg.SpoolDir, cfg.SpoolMax); err != nil {
+			return nil, err
+		}
 	}
 	l, err := openLog(cfg.LogDir, cfg.LogSize, cfg.LogFiles)
 	if err != nil {
@@ -102,7 +106,7 @@ func Open(cfg Config) (*Journal, error) {
 	return j, nil
 }
 
-// Spool returns where events wait for the server.
+// Spool returns where events wait for the server, nil where there is none.
 func (j *Journal) Spool() *Spool { return j.spool }
 
 // Record takes one event in. It fills in what is missing of id, device,

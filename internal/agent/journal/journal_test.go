@@ -91,6 +91,23 @@ func TestAnEventIsCompleteWhenItIsWritten(t *testing.T) {
 	}
 }
 
+func TestWithoutAServerNothingIsSpooled(t *testing.T) {
+	j, set, dir := openJournal(t, func(c *Config) { c.SpoolDir, c.Device = "", "" })
+	stop := running(t, j)
+	j.Record(t.Context(), blocked("a.example"))
+	j.Flush(t.Context())
+	stop()
+	if got := readAll(t, dir); len(got) != 1 || got[0].Device != "" {
+		t.Errorf("got %+v in the log, want the event", got)
+	}
+	if j.Spool() != nil || j.Spool().Stats() != (SpoolStats{}) || len(set.Items()) > 0 {
+		t.Errorf("got spool %+v and items %+v, want nothing", j.Spool().Stats(), set.Items())
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(dir), "*")); err != nil || len(left) != 1 {
+		t.Errorf("%v are on disk (%v), want the log alone", left, err)
+	}
+}
+
 func TestAProgramCannotNameItselfOutOfTheLog(t *testing.T) {
 	j, set, dir := openJournal(t, nil)
 	for _, text := range []string{"<", "\"", "\\", "\u2028"} {

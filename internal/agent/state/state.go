@@ -8,6 +8,8 @@
 //	                that a renewal, which makes both new, replaces both at once
 //	bundle.json     the last good bundle, whole, under its signed header
 //	settings.json   the effective settings that were last reported
+//	set.json        the settings made with "interdict-agent set"
+//	policy.d/       the last good content of each drop-in file of policy
 //	events/         the local event log
 //	spool/          events on their way to the server
 //	control.sock    the socket the commands talk to the agent through
@@ -38,6 +40,8 @@ const DefaultRoot = "/var/lib/interdict-agent"
 // The names of files that other packages open themselves.
 const (
 	FileSettings = "settings.json"
+	FileSet      = "set.json"
+	DirPolicy    = "policy.d"
 	FileSocket   = "control.sock"
 	FileLock     = "lock"
 	DirEvents    = "events"
@@ -193,11 +197,12 @@ func (d Dir) SaveCertificate(c tls.Certificate) error {
 	return WriteFile(d.Path(fileDevice), b)
 }
 
-// Erase removes the identity and what depends on it: certificates, bundle,
-// settings and events that wait to be sent. The local event log stays.
+// Erase removes the identity and what depends on it: certificates, bundle and
+// events that wait to be sent. What this machine says and remembers of itself
+// stays: what was set on it, what was reported last, and the local event log.
 func (d Dir) Erase() error {
 	// The identity goes first: without it the rest means nothing.
-	for _, name := range []string{fileIdentity, fileDevice, fileCA, fileBundle, fileBundle + damagedSuffix, FileSettings} {
+	for _, name := range []string{fileIdentity, fileDevice, fileCA, fileBundle, fileBundle + damagedSuffix} {
 		if err := os.Remove(d.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("erasing the identity: %w", err)
 		}
@@ -208,13 +213,13 @@ func (d Dir) Erase() error {
 	return nil
 }
 
-// Clear is Erase with what only a running agent needs.
+// Clear is Erase with everything else but the local event log.
 func (d Dir) Clear() error {
 	if err := d.Erase(); err != nil {
 		return err
 	}
-	for _, name := range []string{FileSocket, FileLock} {
-		if err := os.Remove(d.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range []string{FileSettings, FileSet, DirPolicy, FileSocket, FileLock} {
+		if err := os.RemoveAll(d.Path(name)); err != nil {
 			return fmt.Errorf("clearing the state directory: %w", err)
 		}
 	}
