@@ -14,11 +14,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"interdict/internal/agent/channel"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/process"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/verdict"
+	"interdict/internal/bypass"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 )
@@ -56,16 +58,24 @@ type enforcerConfig struct {
 	// Settings is the file that remembers which settings were reported.
 	Settings string
 	Exempt   []netip.AddrPort
-	Health   *health.Set
+	// Changed is told the settings whenever rules went into force; it must
+	// not block. Revoked is told whose bypasses a bundle ends, each time one
+	// went into force. Both may be nil.
+	Changed func(s fleet.Settings)
+	Revoked func(revocations []bypass.Revocation)
+	Health  *health.Set
 	Log      *slog.Logger
 }
 
-// enforcer puts bundles into force and keeps them there.
+// enforcer puts into force what the server and this machine's own channels
+// say, and keeps it there.
 type enforcer struct {
 	cfg enforcerConfig
 	// current is what is in force, nil for nothing. It is read from
 	// everywhere and written under mu.
 	current atomic.Pointer[enforced]
+	// failed is why what is said is not what is in force, nil if it is.
+	failed atomic.Pointer[failure]
 	// changed holds a token when current was replaced.
 	changed chan struct{}
 	// suspended is written under mu, as is deaf: nobody listens although the
@@ -76,14 +86,16 @@ type enforcer struct {
 	mu       sync.Mutex
 	capture  Capture
 	failMode fleet.FailMode
-	// wanted is what could not be put into force while nothing else was.
-	wanted *enforced
+	// said is what is to be in force. Until known is set nobody can tell
+	// what the server says: nothing is changed until then.
+	said  policy
+	known bool
 }
 
-// enforced is a bundle in force.
-type enforced struct {
-	rules   *verdict.Ruleset
-	version uint64
+// failure is settings that could not be put into force.
+type failure struct {
+	settings channel.Effective
+	cause    error
 }
 
 func newEnforcer(cfg enforcerConfig) *enforcer {
@@ -120,33 +132,107 @@ func (e *enforcer) enforcing() bool {
 	return e.current.Load() != nil && !e.suspended.Load()
 }
 
-// Apply puts a bundle into force and returns the mode that results. A bundle
-// from the server ends a suspension. When it fails, the rules that were in
-// force still are.
+// settings returns those in force.
+func (e *enforcer) settings() fleet.Settings {
+	if c := e.current.Load(); c != nil {
+		return c.settings.Settings
+	}
+	return fleet.Defaults()
+}
+
+// Apply puts a bundle into force, with what this machine's own channels say,
+// and returns the mode that results. A bundle from the server ends a
+// suspension. When it fails, the rules that were in force still are.
 func (e *enforcer) Apply(ctx context.Context, b state.Bundle) (fleet.Mode, error) {
-	config, err := configOf(b.Set)
-	if err != nil {
-		return "", err
+	mode, err := e.apply(ctx, b)
+	if err == nil && e.cfg.Revoked != nil {
+		e.cfg.Revoked(revocations(b.Set))
 	}
-	rules, err := verdict.Compile(config, b.Set)
-	if err != nil {
-		return "", err
-	}
+	return mode, err
+}
+
+func (e *enforcer) apply(ctx context.Context, b state.Bundle) (fleet.Mode, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	next := &enforced{rules: rules, version: b.Header.Version}
-	cut, err := e.enforce(ctx, next)
+	p := e.said
+	p.server = b
+	next, err := p.compile(e.current.Load())
 	if err != nil {
+		return "", err
+	}
+	if err = e.change(ctx, next); err != nil {
 		if e.current.Load() == nil {
-			e.wanted = next
+			// There is nothing to fall back to: it is tried again.
+			e.said, e.known = p, true
+			e.failed.Store(&failure{settings: e.desired(), cause: err})
 		}
 		return "", err
 	}
+	e.said, e.known = p, true
+	return next.rules.Mode(), nil
+}
+
+// SetLocal puts into force what this machine's own channels say now. Where
+// that fails it is tried again by itself; under a suspension it waits for its
+// end.
+func (e *enforcer) SetLocal(ctx context.Context, l local) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.said.local = l
+	return e.renew(ctx)
+}
+
+// SetBypasses puts users' bypasses into force in place of all earlier ones,
+// likewise.
+func (e *enforcer) SetBypasses(ctx context.Context, all []bypass.Bypass) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.said.bypasses = all
+	return e.renew(ctx)
+}
+
+// renew puts what is said into force unless that is suspended or not known
+// yet. The caller holds mu.
+func (e *enforcer) renew(ctx context.Context) error {
+	if !e.known || e.suspended.Load() {
+		return nil
+	}
+	next, err := e.said.compile(e.current.Load())
+	if err == nil {
+		err = e.change(ctx, next)
+	}
+	if err != nil {
+		e.failed.Store(&failure{settings: e.desired(), cause: err})
+		e.cfg.Health.Raise(health.ApplyFailed, "a change on this machine cannot be put into force: %v; it is tried again", err)
+	}
+	return err
+}
+
+// change puts rules into force and says what changed. The caller holds mu.
+func (e *enforcer) change(ctx context.Context, next *enforced) error {
+	cut, err := e.enforce(ctx, next)
+	if err != nil {
+		return err
+	}
+	if e.failed.Swap(nil) != nil {
+		e.cfg.Health.Clear(health.ApplyFailed)
+	}
 	// Whoever reads the log sees the setting change before what follows
 	// from it.
-	e.reportSettings(ctx, b)
+	e.reportSettings(ctx, &next.settings, next.version)
 	e.record(ctx, cut)
-	return rules.Mode(), nil
+	if e.cfg.Changed != nil {
+		e.cfg.Changed(next.settings.Settings)
+	}
+	return nil
+}
+
+// desired is what the settings are to be, in force or not. The caller holds
+// mu.
+func (e *enforcer) desired() channel.Effective {
+	// A bundle that was taken has been read before.
+	server, _ := channel.FromBundle(e.said.server.Set)
+	return e.said.settle(server)
 }
 
 // enforce makes next the rules in force and returns the events of the
@@ -161,7 +247,7 @@ func (e *enforcer) enforce(ctx context.Context, next *enforced) ([]event.Event, 
 	}
 	e.cfg.Observer.version.Store(next.version)
 	refused := e.cfg.Inspector.SetRuleset(next.rules)
-	if err := e.cfg.Platform.Guard.Set(ctx, e.kernel(next.rules)); err != nil {
+	if err := e.cfg.Platform.Guard.Set(ctx, e.kernel(next)); err != nil {
 		if before != nil {
 			e.cfg.Observer.version.Store(before.version)
 			e.cfg.Inspector.SetRuleset(before.rules)
@@ -169,7 +255,6 @@ func (e *enforcer) enforce(ctx context.Context, next *enforced) ([]event.Event, 
 		return nil, fmt.Errorf("writing the kernel's rules: %w", err)
 	}
 	e.current.Store(next)
-	e.wanted = nil
 	e.suspended.Store(false)
 	e.cfg.Health.Clear(health.Suspended)
 	select {
@@ -186,12 +271,13 @@ func (e *enforcer) record(ctx context.Context, events []event.Event) {
 }
 
 // kernel is the kernel's part of the rules.
-func (e *enforcer) kernel(rules *verdict.Ruleset) netguard.Config {
+func (e *enforcer) kernel(next *enforced) netguard.Config {
 	c := netguard.Config{
-		Inspect: rules.Mode() != fleet.ModeDisabled, QueueBase: QueueBase,
-		FailClosed: rules.FailMode() == fleet.FailClosed, Exempt: e.cfg.Exempt,
+		Inspect: next.rules.Mode() != fleet.ModeDisabled, QueueBase: QueueBase,
+		FailClosed: next.rules.FailMode() == fleet.FailClosed, Gateway: next.settings.Settings.GatewayMode == fleet.On,
+		Exempt: e.cfg.Exempt,
 	}
-	c.Refused, c.Watched = rules.Addresses(time.Now())
+	c.Refused, c.Watched = next.rules.Addresses(time.Now())
 	return c
 }
 
@@ -304,7 +390,7 @@ func (e *enforcer) run(ctx context.Context) error {
 // that is for ever.
 func (e *enforcer) nextChange() (wait time.Duration, ok bool) {
 	rules := e.rules()
-	if rules == nil || e.deaf.Load() {
+	if rules == nil || e.deaf.Load() || e.failed.Load() != nil {
 		return retryAfter, true
 	}
 	// The present counts as past: what ends now is applied now.
@@ -321,33 +407,22 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// reapply puts the rules in force into force again, or those that ought to
-// be, unless they are suspended.
+// reapply puts the rules into force again, unless they are suspended.
 func (e *enforcer) reapply(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	current := e.current.Load()
-	if current == nil {
-		current = e.wanted
-	}
-	if current == nil || e.suspended.Load() {
-		return nil
-	}
-	cut, err := e.enforce(ctx, current)
-	e.record(ctx, cut)
-	return err
+	return e.renew(ctx)
 }
 
 // Resume ends a suspension.
 func (e *enforcer) Resume(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	current := e.current.Load()
-	if current == nil || !e.suspended.Load() {
+	if !e.known || !e.suspended.Swap(false) {
 		return nil
 	}
-	cut, err := e.enforce(ctx, current)
-	e.record(ctx, cut)
+	err := e.renew(ctx)
+	e.suspended.Store(err != nil)
 	return err
 }
 

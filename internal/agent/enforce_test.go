@@ -266,8 +266,8 @@ func TestEveryChangeOfASettingIsReportedOnce(t *testing.T) {
 	mustApply(t, e, bundleOf(t, 3, fleet.ModeBlock, fleet.FailClosed))
 	want := []event.Event{
 		{EventID: 5007, PolicyID: "policy-1", BundleVersion: 1, Change: &event.Change{Setting: "network_protection", Old: "disabled", New: "audit", Channel: "server"}},
-		{EventID: 5007, BundleVersion: 3, Change: &event.Change{Setting: "fail_mode", Old: "open", New: "closed", Channel: "server"}},
 		{EventID: 5007, PolicyID: "policy-1", BundleVersion: 3, Change: &event.Change{Setting: "network_protection", Old: "audit", New: "block", Channel: "server"}},
+		{EventID: 5007, BundleVersion: 3, Change: &event.Change{Setting: "fail_mode", Old: "open", New: "closed", Channel: "default"}},
 	}
 	if diff := cmp.Diff(want, l.events, cmpopts.IgnoreUnexported(netip.Addr{})); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)

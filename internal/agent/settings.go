@@ -6,117 +6,77 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
-	"slices"
 
+	"interdict/internal/agent/channel"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
-	"interdict/internal/agent/verdict"
-	"interdict/internal/bundle"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 )
 
-// channelServer is where a bundle's settings come from.
-const channelServer = "server"
-
-// setting is a setting's value and the policy it comes from.
-type setting struct {
-	Value  string `json:"value"`
-	Policy string `json:"policy,omitempty"`
-}
-
-// defaultSettings are the settings of a device that no policy reaches.
-func defaultSettings() map[string]setting {
-	d := fleet.Defaults()
-	return map[string]setting{
-		fleet.SettingNetworkProtection: {Value: string(d.NetworkProtection)},
-		fleet.SettingFailMode:          {Value: string(d.FailMode)},
-	}
-}
-
-// settingsOf are the effective settings that a bundle makes, also those that
-// this agent does not know.
-func settingsOf(set bundle.Set) map[string]setting {
-	settings := defaultSettings()
-	for _, r := range set.All() {
-		if r.Err == nil && r.Kind == bundle.KindSetting {
-			settings[r.Key] = setting{Value: r.Value, Policy: r.Origin}
-		}
-	}
-	return settings
-}
-
-// configOf is what a bundle's settings make of the judgement. Those that this
-// agent does not know are ignored.
-func configOf(set bundle.Set) (verdict.Config, error) {
-	var c verdict.Config
-	for _, r := range set.All() {
-		if r.Err != nil || r.Kind != bundle.KindSetting {
-			continue
-		}
-		if d, ok := fleet.Define(r.Key); ok {
-			if err := d.Set(&c.Settings, r.Value); err != nil {
-				return verdict.Config{}, fmt.Errorf("reading setting %s: the value %q %w", r.Key, r.Value, err)
-			}
-		}
-		if r.Key == fleet.SettingNetworkProtection {
-			c.PolicyID = r.Origin
-		}
-	}
-	return c, nil
+// reported is a setting as it was reported last.
+type reported struct {
+	Value string `json:"value"`
 }
 
 // reportSettings records every setting that differs from what was reported
-// before, in order of their names. What was reported is kept on disk, so that
-// a crash in between repeats an event rather than loses one.
-func (e *enforcer) reportSettings(ctx context.Context, b state.Bundle) {
-	old, err := readSettings(e.cfg.Settings)
+// before, in the order of the definitions, with the channel and the policy of
+// the new value. What was reported is kept on disk, so that a crash in between
+// repeats an event rather than loses one, and what changes while the agent is
+// away is reported when it is back.
+func (e *enforcer) reportSettings(ctx context.Context, now *channel.Effective, version uint64) {
+	old, err := readReported(e.cfg.Settings)
 	if err != nil {
 		e.cfg.Log.WarnContext(ctx, "reading the settings reported last", "error", err)
 	}
-	now := settingsOf(b.Set)
-	// A setting that is in the bundle no longer is back at nothing.
-	for name := range old {
-		if _, ok := now[name]; !ok {
-			now[name] = setting{}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(now)) {
-		if now[name].Value == old[name].Value {
+	changed := false
+	for _, v := range now.Values {
+		if old[v.Setting].Value == v.Value {
 			continue
 		}
-		e.cfg.Journal.Changes(ctx, now[name].Policy, b.Header.Version, event.Change{
-			Setting: name, Old: old[name].Value, New: now[name].Value, Channel: channelServer,
+		e.cfg.Journal.Changes(ctx, v.Policy(), version, event.Change{
+			Setting: v.Setting, Old: old[v.Setting].Value, New: v.Value, Channel: string(v.Channel),
 		})
+		old[v.Setting], changed = reported{v.Value}, true
 	}
-	if maps.Equal(old, now) {
+	if !changed {
 		return
 	}
-	if err := writeSettings(e.cfg.Settings, now); err != nil {
+	if err := writeReported(e.cfg.Settings, old); err != nil {
 		e.cfg.Health.Raise(health.JournalFailing, "%v; a change of settings may be reported twice", err)
 	}
 }
 
-// readSettings reads what was reported last; the defaults where nothing ever
-// was, or nobody can tell.
-func readSettings(path string) (map[string]setting, error) {
+// readReported reads what was reported last; the defaults for what never was,
+// or where nobody can tell.
+func readReported(path string) (map[string]reported, error) {
+	settings := make(map[string]reported)
+	for _, d := range fleet.Definitions() {
+		settings[d.Name] = reported{d.Default}
+	}
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return defaultSettings(), nil
+		return settings, nil
 	}
 	if err != nil {
-		return defaultSettings(), fmt.Errorf("reading reported settings: %w", err)
+		return settings, fmt.Errorf("reading reported settings: %w", err)
 	}
-	var settings map[string]setting
-	if err := json.Unmarshal(content, &settings); err != nil {
-		return defaultSettings(), fmt.Errorf("reading %s: %w", path, err)
+	var last map[string]reported
+	if err := json.Unmarshal(content, &last); err != nil {
+		return settings, fmt.Errorf("reading %s: %w", path, err)
+	}
+	for name, v := range last {
+		// What a later version reported and this one does not know is
+		// nothing it could report a change of.
+		if _, ok := settings[name]; ok {
+			settings[name] = v
+		}
 	}
 	return settings, nil
 }
 
-func writeSettings(path string, settings map[string]setting) error {
+func writeReported(path string, settings map[string]reported) error {
 	content, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing reported settings: %w", err)

@@ -71,6 +71,24 @@ func (s Set) All() iter.Seq2[int, Result] {
 	}
 }
 
+// OfKind decodes the records of one kind, in order, without looking at the
+// others.
+func (s Set) OfKind(k Kind) iter.Seq[Result] {
+	prefix := string(k) + "\t"
+	return func(yield func(Result) bool) {
+		first, _ := slices.BinarySearch(s.lines, prefix)
+		for _, line := range s.lines[first:] {
+			if !strings.HasPrefix(line, prefix) {
+				return
+			}
+			r, err := parseLine(line)
+			if !yield(Result{Record: r, Err: err}) {
+				return
+			}
+		}
+	}
+}
+
 // Result is a record, or why it could not be read.
 type Result struct {
 	Record

@@ -197,3 +197,18 @@ func TestARecordKeepsForWhomAndWhenItCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestTheRecordsOfOneKind(t *testing.T) {
+	set := mustSet(t, bundle.Spare("aws.amazon.com", "aws"), bundle.App("b", "B"), bundle.Setting("fail_mode", "open", ""), bundle.App("a", "A"))
+	for kind, want := range map[bundle.Kind][]string{
+		bundle.KindApp: {"a", "b"}, bundle.KindSetting: {"fail_mode"}, bundle.KindSpare: {"aws.amazon.com"}, bundle.KindIndicator: nil, "s": nil,
+	} {
+		var got []string
+		for r := range set.OfKind(kind) {
+			got = append(got, r.Key)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
+		}
+	}
+}

@@ -142,12 +142,9 @@ type made struct{ value, policy string }
 // what its administrator sees.
 func FromBundle(set bundle.Set) (Server, error) {
 	s := Server{policies: make(map[string]made), defaults: make(map[string]string)}
-	for _, r := range set.All() {
+	for r := range set.OfKind(bundle.KindSetting) {
 		if r.Err != nil {
 			return Server{}, fmt.Errorf("reading the server's settings: %w", r.Err)
-		}
-		if r.Kind != bundle.KindSetting {
-			continue
 		}
 		d, known := fleet.Define(r.Key)
 		if !known || d.Name != r.Key {

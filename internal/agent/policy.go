@@ -1,0 +1,109 @@
+package agent
+
+import (
+	"slices"
+
+	"interdict/internal/agent/channel"
+	"interdict/internal/agent/channel/dropin"
+	"interdict/internal/agent/state"
+	"interdict/internal/agent/verdict"
+	"interdict/internal/bundle"
+	"interdict/internal/bypass"
+	"interdict/internal/fleet"
+)
+
+// local is what this machine's own channels say.
+type local struct {
+	files            []dropin.File
+	environment, set map[string]string
+}
+
+// silent reports whether nothing is said.
+func (l *local) silent() bool {
+	return len(l.environment) == 0 && len(l.set) == 0 && !slices.ContainsFunc(l.files, func(f dropin.File) bool {
+		return len(f.Settings) > 0 || len(f.Indicators) > 0
+	})
+}
+
+// records are the indicators of the files.
+func (l *local) records() (bundle.Set, error) {
+	return bundle.NewSet(func(yield func(bundle.Record) bool) {
+		for i := range l.files {
+			for _, ind := range l.files[i].Indicators {
+				if !yield(bundle.Indicator(ind)) {
+					return
+				}
+			}
+		}
+	})
+}
+
+// policy is all that is to be enforced on this machine.
+type policy struct {
+	server   state.Bundle
+	local    local
+	bypasses []bypass.Bypass
+}
+
+// enforced is a policy as it is in force.
+type enforced struct {
+	rules    *verdict.Ruleset
+	settings channel.Effective
+	// version is that of the bundle, 0 for none.
+	version uint64
+
+	// server is what the bundle with a digest says of settings, own is the
+	// digest of this machine's own records. They tell what of the rules the
+	// next ones can share.
+	server channel.Server
+	digest string
+	own    string
+}
+
+// compile makes rules of a policy. What has not changed since before, nil for
+// nothing, is taken from there. A server's records go before this machine's
+// own, whatever either asks for.
+func (p *policy) compile(before *enforced) (*enforced, error) {
+	records, err := p.local.records()
+	if err != nil {
+		return nil, err
+	}
+	next := &enforced{version: p.server.Header.Version, digest: p.server.Header.Digest, own: records.Digest()}
+	sameServer := before != nil && before.digest == next.digest && (next.digest != "" || p.server.Set.Len() == 0)
+	if sameServer {
+		next.server = before.server
+	} else if next.server, err = channel.FromBundle(p.server.Set); err != nil {
+		return nil, err
+	}
+	next.settings = p.settle(next.server)
+	of := next.settings.Of(fleet.SettingNetworkProtection)
+	c := verdict.Config{Settings: next.settings.Settings, PolicyID: of.Policy(), Bypasses: p.bypasses}
+	if sameServer && before.own == next.own {
+		next.rules = before.rules.With(c)
+		return next, nil
+	}
+	if next.rules, err = verdict.Compile(c, p.server.Set, records); err != nil {
+		return nil, err
+	}
+	return next, nil
+}
+
+// settle settles the settings among all channels.
+func (p *policy) settle(server channel.Server) channel.Effective {
+	said := channel.Said{Server: server, Environment: p.local.environment, Local: p.local.set}
+	for _, f := range p.local.files {
+		said.Files = append(said.Files, channel.File{Path: f.Path, Settings: f.Settings})
+	}
+	return channel.Merge(said)
+}
+
+// revocations are those that a bundle has.
+func revocations(set bundle.Set) []bypass.Revocation {
+	var all []bypass.Revocation
+	for r := range set.OfKind(bundle.KindRevocation) {
+		if r.Err == nil {
+			all = append(all, r.Revocation)
+		}
+	}
+	return all
+}
