@@ -214,17 +214,17 @@ device; --exclude-group takes the devices of a group out again.`,
 
 // policyStatus says how far a policy has come.
 type policyStatus struct {
-	Policy  fleet.Policy   `json:"policy"`
-	Rollout fleet.Rollout  `json:"rollout"`
-	Devices []policyDevice `json:"devices"`
+	Policy   fleet.Policy   `json:"policy"`
+	Progress fleet.Progress `json:"progress"`
+	Devices  []policyDevice `json:"devices"`
 }
 
 type policyDevice struct {
-	ID        fleet.DeviceID     `json:"id"`
-	Name      string             `json:"name"`
-	State     fleet.RolloutState `json:"state"`
-	Applied   fleet.Applied      `json:"applied"`
-	Effective fleet.Effective    `json:"effective"`
+	ID        fleet.DeviceID      `json:"id"`
+	Name      string              `json:"name"`
+	State     fleet.ProgressState `json:"state"`
+	Applied   fleet.Applied       `json:"applied"`
+	Effective fleet.Effective     `json:"effective"`
 }
 
 func newPolicyStatusCmd(s *session) *cobra.Command {
@@ -250,7 +250,7 @@ func newPolicyStatusCmd(s *session) *cobra.Command {
 			}
 			if s.format == output.FormatTable {
 				fmt.Fprintf(s.Stdout, "%s: applied on %d of %s, %d pending, %d offline, %d failed\n\n", output.Printable(st.Policy.Name),
-					st.Rollout.Applied, output.Count(st.Rollout.Total, "device", "devices"), st.Rollout.Pending, st.Rollout.Offline, st.Rollout.Failed)
+					st.Progress.Applied, output.Count(st.Progress.Total, "device", "devices"), st.Progress.Pending, st.Progress.Offline, st.Progress.Failed)
 			}
 			return s.printPolicyDevices(st.Devices)
 		},

@@ -18,8 +18,8 @@ import (
 	"interdict/internal/fleet"
 )
 
-// pollRollout is how often a waiting command looks how far a change has come.
-const pollRollout = 25 * time.Millisecond
+// pollProgress is how often a waiting command looks how far a change has come.
+const pollProgress = 25 * time.Millisecond
 
 // failGrace is how long a device that failed is waited for: until it has tried
 // this change, it shows the failure of an earlier one.
@@ -44,8 +44,8 @@ type change struct {
 	// ID is that of the thing that was made or changed, if it has one.
 	ID       string `json:"id,omitempty"`
 	Revision uint64 `json:"revision"`
-	// Rollout is nil unless it was waited for.
-	Rollout *fleet.Rollout `json:"rollout,omitempty"`
+	// Progress is nil unless it was waited for.
+	Progress *fleet.Progress `json:"progress,omitempty"`
 }
 
 func changeColumns() []column[change] {
@@ -74,17 +74,17 @@ func (s *session) changed(ctx context.Context, c *client.Client, w waitFlags, ra
 		return err
 	}
 	start := time.Now()
-	r, err := s.waitRollout(ctx, c, ch.Revision, w.timeout)
+	r, err := s.waitApplied(ctx, c, ch.Revision, w.timeout)
 	if err != nil {
 		return err
 	}
-	ch.Rollout = &r
+	ch.Progress = &r
 	return errors.Join(s.printChange(ch, done, time.Since(start)), s.explainRest(ctx, c, ch.Revision, r))
 }
 
 // printChange says what was done, and how far it has come.
 func (s *session) printChange(ch change, done string, took time.Duration) (err error) {
-	r := ch.Rollout
+	r := ch.Progress
 	switch {
 	case s.format != output.FormatTable:
 		var raw json.RawMessage
@@ -92,10 +92,10 @@ func (s *session) printChange(ch change, done string, took time.Duration) (err e
 			return fmt.Errorf("writing JSON: %w", err)
 		}
 		return printOne(s, raw, append(changeColumns(),
-			column[change]{"devices", func(c change) string { return strconv.Itoa(c.Rollout.Total) }},
-			column[change]{"applied", func(c change) string { return strconv.Itoa(c.Rollout.Applied) }},
-			column[change]{"offline", func(c change) string { return strconv.Itoa(c.Rollout.Offline) }},
-			column[change]{"failed", func(c change) string { return strconv.Itoa(c.Rollout.Failed) }}))
+			column[change]{"devices", func(c change) string { return strconv.Itoa(c.Progress.Total) }},
+			column[change]{"applied", func(c change) string { return strconv.Itoa(c.Progress.Applied) }},
+			column[change]{"offline", func(c change) string { return strconv.Itoa(c.Progress.Offline) }},
+			column[change]{"failed", func(c change) string { return strconv.Itoa(c.Progress.Failed) }}))
 	case r.Total == 0:
 		_, err = fmt.Fprintf(s.Stdout, "%s; no device is concerned\n", output.Printable(done))
 	default:
@@ -105,18 +105,18 @@ func (s *session) printChange(ch change, done string, took time.Duration) (err e
 	return err
 }
 
-// waitRollout waits until no device that is online lacks the change with the
+// waitApplied waits until no device that is online lacks the change with the
 // revision.
-func (s *session) waitRollout(ctx context.Context, c *client.Client, revision uint64, timeout time.Duration) (fleet.Rollout, error) {
+func (s *session) waitApplied(ctx context.Context, c *client.Client, revision uint64, timeout time.Duration) (fleet.Progress, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	tick := time.NewTicker(pollRollout)
+	tick := time.NewTicker(pollProgress)
 	defer tick.Stop()
 	defer s.endProgress()
 	start := time.Now()
-	var last fleet.Rollout
+	var last fleet.Progress
 	for {
-		r, err := rollout(ctx, c, revision)
+		r, err := progressSince(ctx, c, revision)
 		switch {
 		case err == nil && r.Pending == 0 && (r.Failed == 0 || time.Since(start) > failGrace):
 			return r, nil
@@ -134,16 +134,16 @@ func (s *session) waitRollout(ctx context.Context, c *client.Client, revision ui
 	}
 }
 
-func rollout(ctx context.Context, c *client.Client, revision uint64) (fleet.Rollout, error) {
-	raw, err := c.Get(ctx, "/rollout", url.Values{"revision": {strconv.FormatUint(revision, 10)}})
+func progressSince(ctx context.Context, c *client.Client, revision uint64) (fleet.Progress, error) {
+	raw, err := c.Get(ctx, "/progress", url.Values{"revision": {strconv.FormatUint(revision, 10)}})
 	if err != nil {
-		return fleet.Rollout{}, err
+		return fleet.Progress{}, err
 	}
-	return client.Decode[fleet.Rollout](raw)
+	return client.Decode[fleet.Progress](raw)
 }
 
 // gaveUp says why a wait ended before the change was everywhere.
-func gaveUp(ctx context.Context, last fleet.Rollout, timeout time.Duration) error {
+func gaveUp(ctx context.Context, last fleet.Progress, timeout time.Duration) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return context.Canceled
 	}
@@ -153,7 +153,7 @@ func gaveUp(ctx context.Context, last fleet.Rollout, timeout time.Duration) erro
 
 // explainRest says which devices do not enforce the change. Those that failed
 // are an error, those that are offline are not.
-func (s *session) explainRest(ctx context.Context, c *client.Client, revision uint64, r fleet.Rollout) error {
+func (s *session) explainRest(ctx context.Context, c *client.Client, revision uint64, r fleet.Progress) error {
 	if r.Offline == 0 && r.Failed == 0 {
 		return nil
 	}

@@ -82,10 +82,10 @@ func (s *Service) deviceView(id fleet.DeviceID, policies []fleet.Policy) DeviceV
 	return DeviceView{Device: d, Effective: fleet.Resolve(policies, fleet.Target{Groups: d.Groups, OS: d.OS})}
 }
 
-// Rollout says how many devices enforce what they ought to. It counts the
+// Progress says how many devices enforce what they ought to. It counts the
 // devices for which that changed at revision since or later, all if it is 0.
-func (s *Service) Rollout(ctx context.Context, since uint64) (fleet.Rollout, error) {
-	var r fleet.Rollout
+func (s *Service) Progress(ctx context.Context, since uint64) (fleet.Progress, error) {
+	var r fleet.Progress
 	err := s.EachDevice(ctx, func(d *fleet.Device) {
 		if d.DesiredSince >= since {
 			r.Add(d.State())

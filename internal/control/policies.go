@@ -206,7 +206,7 @@ func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, e
 		}
 		view := s.deviceView(id, policies)
 		state := view.State()
-		status.Rollout.Add(state)
+		status.Progress.Add(state)
 		status.Devices = append(status.Devices, PolicyDevice{
 			ID: id, Name: view.Name, State: state, Applied: view.Applied, Effective: view.Effective,
 		})

@@ -55,14 +55,14 @@ func TestStory(t *testing.T) {
 			if m.Version != change.Revision {
 				t.Errorf("nudge to version %d, want revision %d", m.Version, change.Revision)
 			}
-			r, err := s.Rollout(ctx, 0)
-			if want := (fleet.Rollout{Total: 2, Applied: 1, Pending: 1}); err != nil || r != want {
-				t.Errorf("before: rollout %+v (%v), want %+v", r, err, want)
+			r, err := s.Progress(ctx, 0)
+			if want := (fleet.Progress{Total: 2, Applied: 1, Pending: 1}); err != nil || r != want {
+				t.Errorf("before: progress %+v (%v), want %+v", r, err, want)
 			}
 
-			r, err = s.Rollout(ctx, change.Revision)
-			if want := (fleet.Rollout{Total: 1, Pending: 1}); err != nil || r != want {
-				t.Errorf("before: rollout of the tag %+v (%v), want %+v: it is not for the device outside", r, err, want)
+			r, err = s.Progress(ctx, change.Revision)
+			if want := (fleet.Progress{Total: 1, Pending: 1}); err != nil || r != want {
+				t.Errorf("before: progress of the tag %+v (%v), want %+v: it is not for the device outside", r, err, want)
 			}
 
 			inside.Apply()
@@ -79,14 +79,14 @@ func TestStory(t *testing.T) {
 			if !ok || i.Indicator.Action != indicator.ActionBlock || !i.Indicator.GenerateAlert {
 				t.Errorf("the indicator is %+v, want a block that raises alerts", i)
 			}
-			r, err = s.Rollout(ctx, 0)
-			if want := (fleet.Rollout{Total: 2, Applied: 2}); err != nil || r != want {
-				t.Errorf("after: rollout %+v (%v), want %+v", r, err, want)
+			r, err = s.Progress(ctx, 0)
+			if want := (fleet.Progress{Total: 2, Applied: 2}); err != nil || r != want {
+				t.Errorf("after: progress %+v (%v), want %+v", r, err, want)
 			}
 
 			checkIngest(t, s, inside)
 			status, err := s.PolicyStatus(ctx, "protect")
-			if err != nil || status.Rollout.Total != 1 || len(status.Devices) != 1 || status.Devices[0].State != fleet.StateApplied {
+			if err != nil || status.Progress.Total != 1 || len(status.Devices) != 1 || status.Devices[0].State != fleet.StateApplied {
 				t.Errorf("policy status %+v (%v), want one device that applied it", status, err)
 			}
 			if _, err := s.DeleteGroup(ctx, controltest.Admin(), lab, edit.AnyVersion); err == nil {
@@ -187,8 +187,8 @@ func TestTwoServersShareADatabase(t *testing.T) {
 		t.Error("the other server's tag is not in the bundle")
 	}
 	clk.Advance(time.Second)
-	if r, err := one.Rollout(t.Context(), 0); err != nil || r.Applied != 1 {
-		t.Errorf("rollout as the other server sees it: %+v (%v), want it applied", r, err)
+	if r, err := one.Progress(t.Context(), 0); err != nil || r.Applied != 1 {
+		t.Errorf("progress as the other server sees it: %+v (%v), want it applied", r, err)
 	}
 	if _, err := one.DeleteDevice(t.Context(), controltest.Admin(), string(d.ID), edit.AnyVersion); err != nil {
 		t.Fatalf("deleting: %v", err)

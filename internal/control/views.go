@@ -78,19 +78,19 @@ type PolicyDeletion struct {
 
 // PolicyStatus says how far a policy has come.
 type PolicyStatus struct {
-	Policy  fleet.Policy  `json:"policy"`
-	Rollout fleet.Rollout `json:"rollout"`
+	Policy   fleet.Policy   `json:"policy"`
+	Progress fleet.Progress `json:"progress"`
 	// Devices are those the policy is assigned to.
 	Devices []PolicyDevice `json:"devices"`
 }
 
 // PolicyDevice is one device that a policy is assigned to.
 type PolicyDevice struct {
-	ID        fleet.DeviceID     `json:"id"`
-	Name      string             `json:"name"`
-	State     fleet.RolloutState `json:"state" enum:"applied,pending,offline,failed"`
-	Applied   fleet.Applied      `json:"applied"`
-	Effective fleet.Effective    `json:"effective"`
+	ID        fleet.DeviceID      `json:"id"`
+	Name      string              `json:"name"`
+	State     fleet.ProgressState `json:"state" enum:"applied,pending,offline,failed"`
+	Applied   fleet.Applied       `json:"applied"`
+	Effective fleet.Effective     `json:"effective"`
 }
 
 // DeviceQuery asks for devices.

@@ -102,8 +102,8 @@ func TestInGroup(t *testing.T) {
 	}
 }
 
-func TestRolloutCountsEachDeviceOnce(t *testing.T) {
-	var r fleet.Rollout
+func TestProgressCountsEachDeviceOnce(t *testing.T) {
+	var r fleet.Progress
 	for _, d := range []fleet.Device{
 		{Desired: "new", Applied: fleet.Applied{Digest: "new"}, Online: true},
 		{Desired: "new", Applied: fleet.Applied{Digest: "new"}}, // Offline, and up to date.
@@ -114,7 +114,7 @@ func TestRolloutCountsEachDeviceOnce(t *testing.T) {
 	} {
 		r.Add(d.State())
 	}
-	if want := (fleet.Rollout{Total: 6, Applied: 2, Pending: 2, Offline: 1, Failed: 1}); r != want {
+	if want := (fleet.Progress{Total: 6, Applied: 2, Pending: 2, Offline: 1, Failed: 1}); r != want {
 		t.Errorf("got %+v, want %+v", r, want)
 	}
 }

@@ -141,9 +141,9 @@ const (
 	FeatureCustomIndicators Feature = "custom_network_indicators"
 )
 
-// Rollout says how far a change has come: how many of the devices it is for
+// Progress says how far a change has come: how many of the devices it is for
 // enforce it.
-type Rollout struct {
+type Progress struct {
 	// Total is the sum of the others.
 	Total   int `json:"total"`
 	Applied int `json:"applied"`

@@ -78,7 +78,7 @@ func newMetrics(version string, agents *agentapi.API, c *control.Service) *metri
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "interdict_events_stored_total", Help: "Events stored by this server since its start.",
 		}, func() float64 { return float64(agents.Events()) }),
-		rolloutCollector{c},
+		progressCollector{c},
 	)
 	return m
 }
@@ -119,30 +119,30 @@ func methodOf(method string) string {
 	}
 }
 
-// rolloutCollector asks how many devices enforce what they ought to when it is
+// progressCollector asks how many devices enforce what they ought to when it is
 // asked itself.
-type rolloutCollector struct{ control *control.Service }
+type progressCollector struct{ control *control.Service }
 
 // Describe implements prometheus.Collector.
-func (rolloutCollector) Describe(out chan<- *prometheus.Desc) { out <- rolloutDesc() }
+func (progressCollector) Describe(out chan<- *prometheus.Desc) { out <- progressDesc() }
 
 // Collect implements prometheus.Collector.
-func (c rolloutCollector) Collect(out chan<- prometheus.Metric) {
+func (c progressCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
-	r, err := c.control.Rollout(ctx, 0)
+	r, err := c.control.Progress(ctx, 0)
 	if err != nil {
-		out <- prometheus.NewInvalidMetric(rolloutDesc(), err)
+		out <- prometheus.NewInvalidMetric(progressDesc(), err)
 		return
 	}
 	for _, v := range []struct {
 		state string
 		n     int
 	}{{"applied", r.Applied}, {"pending", r.Pending}, {"offline", r.Offline}, {"failed", r.Failed}} {
-		out <- prometheus.MustNewConstMetric(rolloutDesc(), prometheus.GaugeValue, float64(v.n), v.state)
+		out <- prometheus.MustNewConstMetric(progressDesc(), prometheus.GaugeValue, float64(v.n), v.state)
 	}
 }
 
-func rolloutDesc() *prometheus.Desc {
+func progressDesc() *prometheus.Desc {
 	return prometheus.NewDesc("interdict_devices", "Devices by how far they are with what they ought to enforce.", []string{"state"}, nil)
 }

@@ -62,10 +62,10 @@ func TestATagReachesAConnectedDevice(t *testing.T) {
 	if a.Have.Version != ch.Revision {
 		t.Errorf("got version %d, want the revision %d of the change", a.Have.Version, ch.Revision)
 	}
-	var got fleet.Rollout
-	s.Call(t, http.MethodGet, "/api/v1/rollout", nil, &got)
-	if want := (fleet.Rollout{Total: 1, Applied: 1}); got != want {
-		t.Errorf("got rollout %+v, want %+v", got, want)
+	var got fleet.Progress
+	s.Call(t, http.MethodGet, "/api/v1/progress", nil, &got)
+	if want := (fleet.Progress{Total: 1, Applied: 1}); got != want {
+		t.Errorf("got progress %+v, want %+v", got, want)
 	}
 	var d control.DeviceView
 	s.Call(t, http.MethodGet, "/api/v1/devices/alice-pc", nil, &d)

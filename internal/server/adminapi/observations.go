@@ -33,7 +33,7 @@ type eventsInput struct {
 	After   string       `query:"after" maxLength:"512" doc:"Events that arrived after this cursor, oldest first: next of the answer before, or now, or start"`
 }
 
-type rolloutInput struct {
+type progressInput struct {
 	Revision uint64 `query:"revision" doc:"Only devices for which what they ought to enforce changed at this revision or later"`
 }
 
@@ -55,9 +55,9 @@ func (a *API) addObservations() {
 			v, err := a.observations.Alert(ctx, in.ID)
 			return &bodyOutput[alert.Alert]{v}, err
 		})
-	add(a, route{http.MethodGet, "/rollout", "get-rollout", "Get how many devices enforce what they ought to", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *rolloutInput) (*bodyOutput[fleet.Rollout], error) {
-			v, err := a.control.Rollout(ctx, in.Revision)
-			return &bodyOutput[fleet.Rollout]{v}, err
+	add(a, route{http.MethodGet, "/progress", "get-progress", "Get how many devices enforce what they ought to", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *progressInput) (*bodyOutput[fleet.Progress], error) {
+			v, err := a.control.Progress(ctx, in.Revision)
+			return &bodyOutput[fleet.Progress]{v}, err
 		})
 }

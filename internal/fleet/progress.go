@@ -1,22 +1,22 @@
 package fleet
 
-// RolloutState says how far one device has come.
-type RolloutState string
+// ProgressState says how far one device has come.
+type ProgressState string
 
-// The states of a rollout on one device.
+// The states of a device.
 const (
 	// StateApplied: the device enforces what it ought to, online or not.
-	StateApplied RolloutState = "applied"
+	StateApplied ProgressState = "applied"
 	// StateFailed: it said that it could not apply the newest bundle.
-	StateFailed RolloutState = "failed"
+	StateFailed ProgressState = "failed"
 	// StateOffline: it will apply the bundle when it is back.
-	StateOffline RolloutState = "offline"
+	StateOffline ProgressState = "offline"
 	// StatePending: it is connected, and at it.
-	StatePending RolloutState = "pending"
+	StatePending ProgressState = "pending"
 )
 
 // State says how far the device has come with its desired bundle.
-func (d *Device) State() RolloutState {
+func (d *Device) State() ProgressState {
 	switch {
 	case d.Desired != "" && d.Applied.Digest == d.Desired:
 		return StateApplied
@@ -30,17 +30,17 @@ func (d *Device) State() RolloutState {
 }
 
 // Add counts one device.
-func (r *Rollout) Add(s RolloutState) {
-	r.Total++
+func (p *Progress) Add(s ProgressState) {
+	p.Total++
 	switch s {
 	case StateApplied:
-		r.Applied++
+		p.Applied++
 	case StateFailed:
-		r.Failed++
+		p.Failed++
 	case StateOffline:
-		r.Offline++
+		p.Offline++
 	case StatePending:
-		r.Pending++
+		p.Pending++
 	}
 }
 
