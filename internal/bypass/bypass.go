@@ -5,7 +5,11 @@
 // them, for everybody or for some.
 package bypass
 
-import "time"
+import (
+	"time"
+
+	"interdict/internal/indicator"
+)
 
 // Bypass is a user's word that they go on to an app in spite of a warning.
 type Bypass struct {
@@ -33,6 +37,14 @@ type Revocation struct {
 	Subject string    `json:"subject,omitempty"`
 	User    string    `json:"user,omitempty"`
 	Before  time.Time `json:"before"`
+}
+
+// ScopedRevocation is a revocation as the server keeps it: with the devices
+// that are told of it.
+type ScopedRevocation struct {
+	Revocation
+	Scope indicator.Scope `json:"scope"`
+	By    string          `json:"revoked_by,omitempty"`
 }
 
 // MaxAge is how long a bypass can last at most, and therefore how long a

@@ -3,6 +3,8 @@ package fleet
 import (
 	"cmp"
 	"slices"
+
+	"interdict/internal/indicator"
 )
 
 // Target is what decides which policies reach a device.
@@ -51,19 +53,56 @@ func (p *Policy) SupportsOS(os string) bool {
 // with the same priority the strictest value, which is a conflict if they
 // differ. What no policy makes has its default. The result does not depend on
 // the order of the policies.
-func Resolve(policies []Policy, t Target) Effective {
-	var applying []*Policy
+func Resolve(policies []Policy, t Target) Effective { return NewResolver(policies).Resolve(t) }
+
+// Resolver merges the same policies for many devices. It is immutable.
+type Resolver struct {
+	// policies are the assigned ones, by priority and then by age.
+	policies    []*Policy
+	scopes      *Scopes
+	definitions []Definition
+	defaults    Settings
+	platforms   bool
+}
+
+// NewResolver returns a Resolver of policies, which must stay as they are.
+func NewResolver(policies []Policy) *Resolver {
+	r := &Resolver{definitions: Definitions(), defaults: Defaults()}
 	for i := range policies {
-		if policies[i].AppliesTo(t) {
-			applying = append(applying, &policies[i])
+		if policies[i].Assigned {
+			r.policies = append(r.policies, &policies[i])
+			r.platforms = r.platforms || len(policies[i].Platforms) > 0
 		}
 	}
-	slices.SortFunc(applying, func(a, b *Policy) int {
+	slices.SortFunc(r.policies, func(a, b *Policy) int {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
 	})
-	e := Effective{Settings: Defaults(), Origin: make(map[string]string)}
-	for _, d := range Definitions() {
-		e.settle(&d, applying)
+	scopes := make([]indicator.Scope, len(r.policies))
+	for i, p := range r.policies {
+		scopes[i] = p.Assignment
+	}
+	r.scopes = NewScopes(scopes)
+	return r
+}
+
+// Mentions returns every group that a policy's assignment mentions, in no
+// order, possibly more than once.
+func (r *Resolver) Mentions() []string { return r.scopes.Mentions() }
+
+// AsksForOS reports whether the operating system of a device matters.
+func (r *Resolver) AsksForOS() bool { return r.platforms }
+
+// Resolve is what [Resolve] does.
+func (r *Resolver) Resolve(t Target) Effective {
+	var applying []*Policy
+	for _, i := range r.scopes.Covering(t.Groups) {
+		if p := r.policies[i]; p.SupportsOS(t.OS) {
+			applying = append(applying, p)
+		}
+	}
+	e := Effective{Settings: r.defaults, Origin: make(map[string]string, len(r.definitions))}
+	for i := range r.definitions {
+		e.settle(&r.definitions[i], applying)
 	}
 	return e
 }
