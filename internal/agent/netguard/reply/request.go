@@ -1,7 +1,6 @@
 package reply
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
 
@@ -108,10 +107,11 @@ func timestampsOf(options []byte) (found []byte, ok bool) {
 // strict: all that is given up is a page.
 func (r *Request) readHead(payload []byte) bool {
 	const end = "\r\n\r\n"
-	if bytes.Index(payload, []byte(end)) != len(payload)-len(end) {
+	head, whole := strings.CutSuffix(string(payload), end)
+	if !whole || strings.Contains(head, end) {
 		return false
 	}
-	first, rest, _ := strings.Cut(string(payload[:len(payload)-len(end)]), "\r\n")
+	first, rest, _ := strings.Cut(head, "\r\n")
 	if strings.ContainsAny(first, "\r\n") || !r.readLine(first) {
 		return false
 	}
