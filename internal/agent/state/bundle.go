@@ -53,6 +53,19 @@ func (d Dir) SaveBundle(e bundle.Envelope, set bundle.Set) error {
 // the header is still returned where its signature holds, so that its version
 // goes on guarding against older bundles.
 func (d Dir) Bundle(id Identity) (Bundle, error) {
+	b, err := d.VerifyBundle(id)
+	if !errors.Is(err, ErrDamaged) {
+		return b, err
+	}
+	if renameErr := os.Rename(d.Path(fileBundle), d.Path(fileBundle+damagedSuffix)); renameErr != nil && !errors.Is(renameErr, fs.ErrNotExist) {
+		err = errors.Join(err, renameErr)
+	}
+	return b, err
+}
+
+// VerifyBundle is Bundle for whoever only looks: it leaves a damaged file
+// where it is.
+func (d Dir) VerifyBundle(id Identity) (Bundle, error) {
 	b, err := os.ReadFile(d.Path(fileBundle))
 	if err != nil {
 		return Bundle{}, fmt.Errorf("reading the last good bundle: %w", err)
@@ -63,12 +76,8 @@ func (d Dir) Bundle(id Identity) (Bundle, error) {
 	if err = json.Unmarshal(b, &e); err == nil {
 		h, set, err = e.Reopen(id.BundleKey)
 	}
-	if err == nil {
-		return Bundle{Header: h, Set: set}, nil
+	if err != nil {
+		return Bundle{Header: h}, fmt.Errorf("reading the last good bundle: %w: %w", ErrDamaged, err)
 	}
-	err = fmt.Errorf("reading the last good bundle: %w: %w", ErrDamaged, err)
-	if renameErr := os.Rename(d.Path(fileBundle), d.Path(fileBundle+damagedSuffix)); renameErr != nil && !errors.Is(renameErr, fs.ErrNotExist) {
-		err = errors.Join(err, renameErr)
-	}
-	return Bundle{Header: h}, err
+	return Bundle{Header: h, Set: set}, nil
 }
