@@ -120,23 +120,31 @@ type Enforcement struct {
 // device that is in these groups. A name below the domain of an app that is
 // tagged for the device is spared if it belongs to another app which is not;
 // a name that several apps share is spared if one of them is not.
+//
+// A tag may be for some people or some times only. A spared name is spared for
+// everybody, so the other app counts as tagged only if its tag is for at least
+// the people and times of the tag it would be spared from: rather somebody is
+// not refused than refused what belongs to an app that is fine for them. This
+// costs little, since a name that an app has for itself has an indicator of
+// its own, which no spare silences.
 func (x *Index) Enforce(taggings []Tagging, groups []string) Enforcement {
 	var e Enforcement
-	enforced := make(map[string]bool)
-	for _, t := range taggings {
+	enforced := make(map[string]*indicator.Profile)
+	for i := range taggings {
+		t := &taggings[i]
 		if !t.Tag.Enforced() || !t.Scope.Covers(groups) {
 			continue
 		}
 		if app, ok := x.apps[t.AppID]; ok {
-			enforced[app.ID] = true
+			enforced[app.ID] = &t.Scope
 			e.Apps = append(e.Apps, app)
-			e.Indicators = append(e.Indicators, x.Indicators(t)...)
+			e.Indicators = append(e.Indicators, x.Indicators(*t)...)
 		}
 	}
 	spared := make(map[string]bool)
 	for _, app := range e.Apps {
 		for _, f := range x.below[app.ID] {
-			i := slices.IndexFunc(f.owners, func(owner string) bool { return !enforced[owner] })
+			i := slices.IndexFunc(f.owners, func(owner string) bool { return !includes(enforced[owner], enforced[app.ID]) })
 			if i >= 0 && !spared[f.name] {
 				spared[f.name] = true
 				e.Spares = append(e.Spares, Spare{Domain: f.name, AppID: f.owners[i]})
@@ -145,6 +153,16 @@ func (x *Index) Enforce(taggings []Tagging, groups []string) Enforcement {
 	}
 	slices.SortFunc(e.Spares, func(a, b Spare) int { return strings.Compare(a.Domain, b.Domain) })
 	return e
+}
+
+// includes reports whether wide is for all people and times that narrow is
+// for, as far as that is plain to see; a nil one is for nobody.
+func includes(wide, narrow *indicator.Profile) bool {
+	if wide == nil {
+		return false
+	}
+	w, n := indicator.Profile{People: wide.People, Windows: wide.Windows}, indicator.Profile{People: narrow.People, Windows: narrow.Windows}
+	return w.Anyone() || w.Equal(&n)
 }
 
 // maxNear bounds how many apps Near suggests, maxNearRef the bytes of what it

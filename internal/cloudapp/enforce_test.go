@@ -30,6 +30,14 @@ func TestEnforce(t *testing.T) {
 		return cloudapp.Tagging{AppID: app, Tag: tag, Scope: indicator.Profile{Scope: scope}}
 	}
 	everybody := indicator.Scope{}
+	only := func(t cloudapp.Tagging, users ...string) cloudapp.Tagging {
+		t.Scope.IncludeUsers = users
+		return t
+	}
+	daily := func(t cloudapp.Tagging, from string) cloudapp.Tagging {
+		t.Scope.Windows = []indicator.Window{{From: from, To: "17:00"}}
+		return t
+	}
 	for _, test := range []struct {
 		name       string
 		taggings   []cloudapp.Tagging
@@ -79,6 +87,32 @@ func TestEnforce(t *testing.T) {
 			groups:     []string{"g1", "g2"},
 			indicators: []string{"amazon.com block"},
 			spares:     []string{"aws.amazon.com aws", "cdn.amazon.com aws", "chime.aws.amazon.com chime"},
+		},
+		{
+			name: "a name of an app that is tagged for some people only is spared from what is for all",
+			taggings: []cloudapp.Tagging{
+				tag("amazon", cloudapp.TagUnsanctioned, everybody), only(tag("aws", cloudapp.TagUnsanctioned, everybody), "ada"),
+				tag("chime", cloudapp.TagMonitored, everybody),
+			},
+			indicators: []string{"amazon.com block", "aws.amazon.com block", "chime.aws.amazon.com warn"},
+			spares:     []string{"aws.amazon.com aws", "cdn.amazon.com aws"},
+		},
+		{
+			name: "tags for the same people go together",
+			taggings: []cloudapp.Tagging{
+				only(tag("amazon", cloudapp.TagUnsanctioned, everybody), "ada"), only(tag("aws", cloudapp.TagUnsanctioned, indicator.Scope{Include: []string{"g1"}}), "ada"),
+				tag("chime", cloudapp.TagMonitored, everybody),
+			},
+			groups:     []string{"g1"},
+			indicators: []string{"amazon.com block", "aws.amazon.com block", "chime.aws.amazon.com warn"},
+		},
+		{
+			name: "tags at different times do not",
+			taggings: []cloudapp.Tagging{
+				daily(tag("aws", cloudapp.TagUnsanctioned, everybody), "08:00"), daily(tag("chime", cloudapp.TagUnsanctioned, everybody), "09:00"),
+			},
+			indicators: []string{"aws.amazon.com block", "chime.aws.amazon.com block"},
+			spares:     []string{"chime.aws.amazon.com chime"},
 		},
 		{
 			name:     "an app that left the catalog has no consequence",

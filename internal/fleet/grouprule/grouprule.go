@@ -12,6 +12,7 @@ package grouprule
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -144,3 +145,9 @@ var byName = sync.OnceValue(func() map[string]Property {
 	}
 	return all
 })
+
+// Same reports whether two states of a device are the same to every rule.
+func Same(a, b *fleet.Device) bool {
+	return a.Name == b.Name && a.Hostname == b.Hostname && a.OS == b.OS && a.OSVersion == b.OSVersion && a.Arch == b.Arch &&
+		a.AgentVersion == b.AgentVersion && a.EnrolledAt.Equal(b.EnrolledAt) && maps.Equal(a.Labels, b.Labels)
+}

@@ -154,6 +154,38 @@ func TestALongPlainRuleIsFine(t *testing.T) {
 	}
 }
 
+func TestSameSeesEveryProperty(t *testing.T) {
+	changes := map[string]func(*fleet.Device){
+		"name":        func(d *fleet.Device) { d.Name = "other" },
+		"hostname":    func(d *fleet.Device) { d.Hostname = "other" },
+		"os":          func(d *fleet.Device) { d.OS = "windows" },
+		"os_version":  func(d *fleet.Device) { d.OSVersion = "12" },
+		"arch":        func(d *fleet.Device) { d.Arch = "arm64" },
+		"version":     func(d *fleet.Device) { d.AgentVersion = "2" },
+		"labels":      func(d *fleet.Device) { d.Labels = map[string]string{"finance": ""} },
+		"enrolled_at": func(d *fleet.Device) { d.EnrolledAt = d.EnrolledAt.Add(time.Second) },
+	}
+	for _, p := range grouprule.Properties() {
+		change, ok := changes[p.Name]
+		if !ok {
+			t.Errorf("there is no test of %s", p.Name)
+			continue
+		}
+		before, after := device(), device()
+		if !grouprule.Same(before, after) {
+			t.Fatal("a device is not the same as itself")
+		}
+		if change(after); grouprule.Same(before, after) {
+			t.Errorf("a device with another %s counts as the same", p.Name)
+		}
+	}
+	again := device()
+	again.LastSeen, again.Online, again.Version = device().EnrolledAt.Add(time.Hour), true, 7
+	if !grouprule.Same(device(), again) {
+		t.Error("a device that was seen again counts as another")
+	}
+}
+
 // The page lists every property in a table; a new one has to be written there
 // too.
 func TestThePageListsTheProperties(t *testing.T) {
