@@ -34,7 +34,11 @@ type observerConfig struct {
 	Finder process.Finder
 	Health *health.Set
 	Record func(ctx context.Context, e event.Event)
-	Log    *slog.Logger
+	// Why returns the address of the page about the refusal that an event
+	// reports, empty where there is none. It must not block. If it is nil no
+	// refused request is answered.
+	Why func(e event.Event) string
+	Log *slog.Logger
 }
 
 // observer makes events of observations: it finds out whose connection it
@@ -78,7 +82,11 @@ func (o *observer) stop() {
 // connections are judged all the same.
 func (o *observer) report(obs netguard.Observation) {
 	release := sync.OnceFunc(obs.Done)
-	hold := time.AfterFunc(holdFor, release)
+	hold := time.AfterFunc(holdFor, func() {
+		// The user whom the kernel names has to do.
+		o.explain(obs, eventOf(obs, process.Owner{}, o.version.Load()))
+		release()
+	})
 	obs.Done = func() {
 		hold.Stop()
 		release()
@@ -97,8 +105,21 @@ func (o *observer) observe(ctx context.Context, obs netguard.Observation) {
 	ctx, cancel := context.WithDeadline(ctx, obs.Time.Add(findFor))
 	owner := o.find(ctx, obs.Flow)
 	cancel()
+	e := eventOf(obs, owner, o.version.Load())
+	o.explain(obs, e)
 	obs.Done()
-	o.cfg.Record(context.WithoutCancel(ctx), eventOf(obs, owner, o.version.Load()))
+	o.cfg.Record(context.WithoutCancel(ctx), e)
+}
+
+// explain has a refused request answered with a page, where that is possible.
+func (o *observer) explain(obs netguard.Observation, e event.Event) {
+	if obs.Explain == nil || o.cfg.Why == nil {
+		return
+	}
+	defer o.survive()
+	obs.Explain(netguard.Explanation{
+		App: e.AppName, Host: e.Destination.Host, URL: o.cfg.Why(e), Warned: e.Action == event.ActionWarned,
+	})
 }
 
 // find returns the owner of a flow as far as it is known before ctx ends.

@@ -83,6 +83,74 @@ func TestAConnectionWaitsForItsOwnerOnlyALittle(t *testing.T) {
 	}
 }
 
+func TestARequestIsExplainedBeforeItIsRefused(t *testing.T) {
+	warn := verdict.Decision{Action: indicator.ActionWarn, AppName: "Tunes"}
+	tests := []struct {
+		name  string
+		takes time.Duration
+		// explained is when that is, after the report, and pid the process
+		// that the page's address was asked for first.
+		explained time.Duration
+		pid       int
+	}{
+		{"by what is found in time", 30 * time.Millisecond, 30 * time.Millisecond, 7},
+		{"by what the kernel knows when that takes too long", 300 * time.Millisecond, holdFor, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var mu sync.Mutex
+				var steps []string
+				var explained time.Duration
+				var asked []event.Event
+				o := newObserver(observerConfig{
+					Health: &health.Set{},
+					Finder: finder(func(context.Context, process.Flow) (process.Owner, error) {
+						elapse(test.takes)
+						return curl, nil
+					}),
+					Record: func(context.Context, event.Event) {},
+					Why: func(e event.Event) string {
+						mu.Lock()
+						defer mu.Unlock()
+						asked = append(asked, e)
+						return "http://why"
+					},
+				})
+				o.start(t.Context())
+				o.report(netguard.Observation{
+					Time: began, Decision: warn, UID: 1000, HasUID: true, Destination: event.Destination{Host: "t.example"},
+					Done: func() {
+						mu.Lock()
+						defer mu.Unlock()
+						steps = append(steps, "refused")
+					},
+					Explain: func(e netguard.Explanation) {
+						mu.Lock()
+						defer mu.Unlock()
+						if len(steps) == 0 {
+							explained = time.Since(began)
+						}
+						steps = append(steps, "explained")
+						want := netguard.Explanation{App: "Tunes", Host: "t.example", URL: "http://why", Warned: true}
+						if e != want {
+							t.Errorf("got %+v, want %+v", e, want)
+						}
+					},
+				})
+				o.stop()
+				if len(steps) < 2 || steps[0] != "explained" || steps[1] != "refused" || explained != test.explained {
+					t.Errorf("got %q, explained after %s, want explained after %s and then refused", steps, explained, test.explained)
+				}
+				if e := asked[0]; e.Process.PID != test.pid || e.User.UID == nil || *e.User.UID != 1000 {
+					t.Errorf("the page is about %+v, want process %d of user 1000", e, test.pid)
+				}
+			})
+		})
+	}
+}
+
 func TestAFloodReleasesEveryConnectionAndIsCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const flood = 3 * maxObserved

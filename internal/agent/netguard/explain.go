@@ -64,14 +64,16 @@ func (h *held) release() {
 	}
 }
 
-// explain answers the request in the packet, if it still waits.
+// explain answers the request in the packet, once, if it still waits.
 func (h *held) explain(e Explanation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.answered || h.in.cfg.Now().Sub(h.outcome.observed.Time) > explainWithin {
+	request := h.outcome.request
+	if request == nil || h.answered || h.in.cfg.Now().Sub(h.outcome.observed.Time) > explainWithin {
 		return
 	}
-	if h.in.cfg.Replier.Reply(h.outcome.request, e) {
+	h.outcome.request = nil
+	if h.in.cfg.Replier.Reply(request, e) {
 		h.in.explained.Add(1)
 	}
 }

@@ -67,7 +67,7 @@ type Observation struct {
 	Done func()
 	// Explain has the refused request answered with a page. It is nil where
 	// that is not possible. It must be called before Done, and does nothing
-	// when it comes too late.
+	// the second time or when it comes too late.
 	Explain func(Explanation)
 }
 
