@@ -110,7 +110,8 @@ func (l *List) ByName(host string) *Resolver {
 }
 
 // ByAddress returns the service at an address and port; nil if there is none.
-// Whatever is at PortDoT is one. It does not allocate.
+// Whatever is at PortDoT is one, but on the host itself: what a program there
+// asks in turn is seen again. It does not allocate.
 func (l *List) ByAddress(addr netip.Addr, port uint16) *Resolver {
 	if !atPort(port) {
 		return nil
@@ -118,7 +119,7 @@ func (l *List) ByAddress(addr netip.Addr, port uint16) *Resolver {
 	if r := l.byAddr[addr.Unmap()]; r != nil {
 		return r
 	}
-	if port == PortDoT {
+	if port == PortDoT && !addr.Unmap().IsLoopback() {
 		return &l.unlisted
 	}
 	return nil

@@ -49,6 +49,9 @@ func TestAnAddressIsAServiceAtSomePorts(t *testing.T) {
 		{"192.0.2.1", 443, ""},
 		{"192.0.2.1", 853, "port-853"},
 		{"2001:db8::1", 853, "port-853"},
+		{"127.0.0.1", 853, ""},
+		{"::ffff:127.0.0.1", 853, ""},
+		{"::1", 853, ""},
 		// Shared with unrelated sites.
 		{"104.16.248.249", 443, ""},
 	} {

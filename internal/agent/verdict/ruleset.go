@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"interdict/catalog/resolver"
 	"interdict/internal/bundle"
 	"interdict/internal/bypass"
 	"interdict/internal/fleet"
@@ -47,6 +48,8 @@ type records struct {
 	// expiries are the times at which indicators cease to exist, in
 	// ascending order, in seconds since 1970.
 	expiries []int64
+	// resolvers are the encrypted name services.
+	resolvers *resolver.List
 }
 
 // Compile makes a Ruleset of the records of sets. Those of an earlier set go
@@ -59,7 +62,11 @@ type records struct {
 // connections. A known record with a value that cannot be understood is an
 // error, since the device would not do what its administrator sees.
 func Compile(c Config, sets ...bundle.Set) (*Ruleset, error) {
-	all := &records{apps: make(map[string]string)}
+	resolvers, err := resolver.Load()
+	if err != nil {
+		return nil, fmt.Errorf("compiling a policy: %w", err)
+	}
+	all := &records{apps: make(map[string]string), resolvers: resolvers}
 	for _, set := range sets {
 		l, err := all.compile(set)
 		if err != nil {

@@ -130,6 +130,9 @@ func (r *Ruleset) Decide(s Subject, now time.Time) Decision {
 	case sparedFor != "":
 		d.Step, d.AppID = StepSpared, sparedFor
 	}
+	if best.ID == "" && r.protection != fleet.ProtectionOff && r.resolves(&d, &s) {
+		return d
+	}
 	d.AppName = r.apps[d.AppID]
 	return d
 }
