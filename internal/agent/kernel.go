@@ -12,11 +12,11 @@ const pathKernel = "/v1/kernel"
 
 // wanted is what the kernel's rules ought to be now.
 func (e *enforcer) wanted() netguard.Config {
-	rules := e.rules()
-	if rules == nil || e.suspended.Load() {
+	current := e.current.Load()
+	if current == nil || e.suspended.Load() {
 		return netguard.Config{}
 	}
-	return e.kernel(rules)
+	return e.kernel(current)
 }
 
 func (c *control) kernel(w http.ResponseWriter, _ *http.Request) {
