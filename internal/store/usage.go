@@ -1,0 +1,240 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+)
+
+// Usage is how often one program of one user on one device used an app.
+type Usage struct {
+	AppID string
+	// User and Process are empty where they are not known.
+	User, Process string
+	Count         int
+}
+
+// UsageReport is what a device reports at once: all in the same span of time.
+type UsageReport struct {
+	Device fleet.DeviceID
+	// Key tells reports of the device apart.
+	Key        string
+	Start, End time.Time
+	Received   time.Time
+	Uses       []Usage
+}
+
+// keptReports is how many reports of a device are remembered by their keys. A
+// device sends one after the other, so that it is the last one that may come
+// again.
+const keptReports = 16
+
+// AddUsage adds a report to what its device used on the day of its end, and
+// reports whether it did: not if it is one of the last few that the device
+// sent already. No two uses may be of the same app, user and process.
+func (s *Store) AddUsage(ctx context.Context, r UsageReport) (added bool, err error) {
+	err = s.Write(ctx, func(tx *Tx) error {
+		if added, err = tx.noteReport(&r); err != nil || !added {
+			return err
+		}
+		return tx.addUses(&r)
+	})
+	return added, err
+}
+
+// noteReport remembers the key of a report and reports whether it is new. It
+// holds the device's row until the end, so that the same report cannot be
+// added twice at a time.
+func (tx *Tx) noteReport(r *UsageReport) (bool, error) {
+	var text string
+	err := tx.row(`INSERT INTO usage_reports (device_id, keys, received) VALUES ($1, '', $2)
+		ON CONFLICT (device_id) DO UPDATE SET received = excluded.received RETURNING keys`,
+		string(r.Device), nanos(r.Received)).Scan(&text)
+	if err != nil {
+		return false, fmt.Errorf("noting a report of use of device %q: %w", r.Device, err)
+	}
+	keys := strings.Fields(text)
+	if slices.Contains(keys, r.Key) {
+		return false, nil
+	}
+	keys = append(keys, r.Key)
+	keys = keys[max(0, len(keys)-keptReports):]
+	_, err = tx.exec(`UPDATE usage_reports SET keys = $2 WHERE device_id = $1`, string(r.Device), strings.Join(keys, " "))
+	if err != nil {
+		return false, fmt.Errorf("noting a report of use of device %q: %w", r.Device, err)
+	}
+	return true, nil
+}
+
+func (tx *Tx) addUses(r *UsageReport) error {
+	b := tx.insert(`INSERT INTO app_usage (app_id, day, device_id, user_name, process, uses, first_seen, last_seen) VALUES `, 8,
+		` ON CONFLICT (app_id, day, device_id, user_name, process) DO UPDATE SET
+			uses = app_usage.uses + excluded.uses,
+			first_seen = CASE WHEN excluded.first_seen < app_usage.first_seen THEN excluded.first_seen ELSE app_usage.first_seen END,
+			last_seen = CASE WHEN excluded.last_seen > app_usage.last_seen THEN excluded.last_seen ELSE app_usage.last_seen END`)
+	for _, u := range r.Uses {
+		if err := b.add(u.AppID, dayOf(r.End), string(r.Device), u.User, u.Process, u.Count, nanos(r.Start), nanos(r.End)); err != nil {
+			return fmt.Errorf("writing what device %q used: %w", r.Device, err)
+		}
+	}
+	if err := b.flush(); err != nil {
+		return fmt.Errorf("writing what device %q used: %w", r.Device, err)
+	}
+	return nil
+}
+
+// dayOf returns the days since 1970 in UTC.
+func dayOf(t time.Time) int64 { return t.Unix() / int64(24*time.Hour/time.Second) }
+
+// ForgetUsage deletes what was used on the days before that of a time, and
+// what is remembered of devices that have been silent since. It returns how
+// many rows were deleted.
+func (s *Store) ForgetUsage(ctx context.Context, before time.Time) (int64, error) {
+	n, err := s.forgetDays(ctx, dayOf(before))
+	if err != nil {
+		return n, err
+	}
+	silent, err := s.forget(ctx, "usage_reports", "received", nanos(before))
+	return n + silent, err
+}
+
+// forgetDays deletes the days before one in pieces: a day has too many rows to
+// hold everybody up for it.
+func (s *Store) forgetDays(ctx context.Context, before int64) (total int64, err error) {
+	for {
+		var n int64
+		err := s.Write(ctx, func(tx *Tx) (err error) {
+			n, err = tx.exec(`DELETE FROM app_usage WHERE (app_id, day, device_id, user_name, process) IN
+				(SELECT app_id, day, device_id, user_name, process FROM app_usage WHERE day < $1 LIMIT $2)`, before, forgetRows)
+			return err
+		})
+		if err != nil {
+			return total, fmt.Errorf("forgetting old use: %w", err)
+		}
+		if total += n; n < forgetRows {
+			return total, nil
+		}
+	}
+}
+
+// ActionCount is how many people and devices met with an action.
+type ActionCount struct {
+	Action  event.Action
+	Devices int
+	// Users counts names; who has none is not counted.
+	Users  int
+	Events int
+}
+
+// AppActivity counts, for each action that events report of connections to an
+// app, whom it met with, in what arrived since a time. It is answered from an
+// index alone.
+func (tx *Tx) AppActivity(app string, since time.Time) ([]ActionCount, error) {
+	var all []ActionCount
+	err := tx.each(func(rows *sql.Rows) error {
+		var c ActionCount
+		err := rows.Scan(&c.Action, &c.Devices, &c.Users, &c.Events)
+		all = append(all, c)
+		return err
+	}, `SELECT action, COUNT(DISTINCT device_id), COUNT(DISTINCT NULLIF(user_name, '')), SUM(event_count)
+		FROM events WHERE app_id = $1 AND arrival >= $2 AND app_id <> '' AND event_id IN (1125, 1126, 1129)
+		GROUP BY action ORDER BY action`, app, since.UnixMicro())
+	if err != nil {
+		return nil, fmt.Errorf("counting what happened about app %q: %w", app, err)
+	}
+	return all, nil
+}
+
+// maxProcess bounds the process of an event in the column that is counted by,
+// in bytes: an index takes no longer ones.
+const maxProcess = 512
+
+// processOf returns the path of an event's process as it is counted by.
+func processOf(e *event.Event) string {
+	path := e.Process.Path
+	return strings.ToValidUTF8(path[:min(len(path), maxProcess)], "")
+}
+
+// Used says by whom apps were used.
+type Used struct {
+	// Devices are all of them, with their counts.
+	Devices map[fleet.DeviceID]int
+	// Users and Processes count those that are known.
+	Users, Processes int
+	// TopUsers and TopProcesses are those with the highest counts.
+	TopUsers, TopProcesses []NameCount
+}
+
+// NameCount is how often something happened under a name.
+type NameCount struct {
+	Name  string `json:"name"`
+	Count int    `json:"count"`
+}
+
+// UseQuery asks by whom apps were used.
+type UseQuery struct {
+	Apps  []string
+	Since time.Time
+	// Top bounds each list of the highest counts.
+	Top int
+}
+
+// Used returns by whom apps were used since the day of a time, by what devices
+// report of their connections and by what events report of those that were,
+// or would have been, refused. A connection may be in both, so the counts are
+// for comparing.
+func (tx *Tx) Used(q UseQuery) (Used, error) {
+	u := Used{Devices: make(map[fleet.DeviceID]int)}
+	var w where
+	from := q.from(&w)
+	err := tx.each(func(rows *sql.Rows) error {
+		var id fleet.DeviceID
+		var n int
+		err := rows.Scan(&id, &n)
+		u.Devices[id] = n
+		return err
+	}, "SELECT device_id, SUM(n) FROM ("+from+") AS used GROUP BY device_id", w.args...)
+	if err != nil {
+		return u, fmt.Errorf("counting the devices that used apps: %w", err)
+	}
+	var userErr, processErr error
+	u.Users, u.TopUsers, userErr = tx.usedBy("user_name", &q)
+	u.Processes, u.TopProcesses, processErr = tx.usedBy("process", &q)
+	return u, errors.Join(userErr, processErr)
+}
+
+// usedBy returns how many different values of a column there are, and those
+// with the highest counts.
+func (tx *Tx) usedBy(column string, q *UseQuery) (distinct int, top []NameCount, err error) {
+	var w where
+	grouped := "SELECT " + column + " AS name, SUM(n) AS n FROM (" + q.from(&w) + ") AS used WHERE " + column + " <> '' GROUP BY " + column
+	err = tx.each(func(rows *sql.Rows) error {
+		var c NameCount
+		err := rows.Scan(&c.Name, &c.Count, &distinct)
+		top = append(top, c)
+		return err
+	}, "SELECT name, n, COUNT(*) OVER () FROM ("+grouped+") AS grouped ORDER BY n DESC, name LIMIT "+w.arg(q.Top), w.args...)
+	if err != nil {
+		return 0, nil, fmt.Errorf("counting by %s who used apps: %w", column, err)
+	}
+	return distinct, top, nil
+}
+
+// from returns the rows of both sources: device_id, user_name, process and n.
+func (q *UseQuery) from(w *where) string {
+	apps := make([]string, len(q.Apps))
+	for i, app := range q.Apps {
+		apps[i] = w.arg(app)
+	}
+	in := "app_id IN (" + strings.Join(apps, ",") + ")"
+	return `SELECT device_id, user_name, process, uses AS n FROM app_usage WHERE ` + in + ` AND day >= ` + w.arg(dayOf(q.Since)) +
+		` UNION ALL SELECT device_id, user_name, process, event_count AS n FROM events WHERE ` + in + ` AND arrival >= ` + w.arg(q.Since.UnixMicro()) +
+		` AND app_id <> '' AND event_id IN (1125, 1126, 1129)`
+}
