@@ -92,6 +92,7 @@ type Service struct {
 
 	hub      *presence.Hub
 	presence *presence.Table
+	noted    *notes
 	// refusedUnknown bounds what strangers add to the audit log, refusedKnown
 	// what the others do.
 	refusedUnknown, refusedKnown *refusals
@@ -134,6 +135,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	s.compiler = audience.New(audience.Config{Index: s.index, Protected: s.protected})
 	s.hub = presence.NewHub()
 	s.presence = presence.NewTable()
+	s.noted = newNotes()
 	if err := s.loadKeys(ctx); err != nil {
 		return nil, err
 	}
@@ -159,13 +161,14 @@ func protected(c *Config) *indicator.Protected {
 }
 
 // Start begins the work in the background: following other servers, removing
-// expired indicators, keeping presence. It returns at once; Shutdown ends the
+// expired indicators, keeping presence and what devices say of themselves. It returns at once; Shutdown ends the
 // work.
 func (s *Service) Start(ctx context.Context) error {
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.background.Go(func() { s.follow(ctx) })
 	s.background.Go(func() { s.expireLoop(ctx) })
 	s.background.Go(func() { s.presenceLoop(ctx) })
+	s.background.Go(func() { s.noteLoop(ctx) })
 	return nil
 }
 

@@ -36,7 +36,7 @@ func (s *Service) Devices(ctx context.Context, q DeviceQuery) (page.Page[DeviceV
 	var found []DeviceView
 	snapshot := s.snapshot.Load()
 	for id, d := range s.state.Devices {
-		if (group == "" || slices.Contains(snapshot.Groups(id), group)) && s.matches(q.Search, &d.Device) {
+		if (group == "" || slices.Contains(snapshot.Groups(id), group)) && matches(q.Search, &d.Device) {
 			found = append(found, DeviceView{Device: d.Device})
 		}
 	}
@@ -48,9 +48,10 @@ func (s *Service) Devices(ctx context.Context, q DeviceQuery) (page.Page[DeviceV
 	return page, err
 }
 
-// matches is called with s.mu held.
-func (s *Service) matches(search string, d *fleet.Device) bool {
-	if search == "" || input.Contains(search, string(d.ID), d.Name, s.presence.Get(d.ID).Facts.Hostname) {
+// matches reports whether a device has what is searched for, which may be
+// nothing.
+func matches(search string, d *fleet.Device) bool {
+	if search == "" || input.Contains(search, string(d.ID), d.Name, d.Hostname) {
 		return true
 	}
 	for k, v := range d.Labels {
@@ -219,11 +220,43 @@ func (s *Service) Applied(ctx context.Context, id fleet.DeviceID, a fleet.Applie
 	if err := checkApplied(&a); err != nil {
 		return err
 	}
-	a.Error = input.Clip(a.Error, input.MaxDescription)
+	clean(&a)
 	now := s.now().UTC()
 	a.At = now
-	state := s.presence.Update(id, now, func(d *store.DeviceState) { d.Applied, d.LastSeen = a, now })
+	state := s.presence.Update(id, now, func(d *store.DeviceState) {
+		a.Since = now
+		if a.Digest == d.Applied.Digest {
+			a.Since = d.Applied.Since
+		}
+		d.Applied, d.LastSeen = a, now
+	})
 	return s.store.PutDeviceStates(ctx, state)
+}
+
+// The bounds of what an acknowledgement says beside the version.
+const (
+	maxReported = 64
+	maxHealth   = 64
+)
+
+// clean makes what a device says in words fit to be kept. What this server
+// does not know is left out: the agent may be newer.
+func clean(a *fleet.Applied) {
+	a.Error = input.Clip(a.Error, input.MaxDescription)
+	a.Settings = slices.DeleteFunc(a.Settings, func(r fleet.SettingReport) bool {
+		_, known := fleet.Define(r.Setting)
+		return !known || !r.Channel.Valid() || !r.State.Valid()
+	})
+	a.Settings = a.Settings[:min(len(a.Settings), maxReported)]
+	for i := range a.Settings {
+		r := &a.Settings[i]
+		r.Value, r.Text = input.Clip(r.Value, input.MaxDescription), input.Clip(r.Text, input.MaxFact)
+	}
+	a.Health = a.Health[:min(len(a.Health), maxHealth)]
+	for i := range a.Health {
+		h := &a.Health[i]
+		h.Code, h.Text, h.Since = input.Clip(h.Code, input.MaxFact), input.Clip(h.Text, input.MaxDescription), h.Since.UTC()
+	}
 }
 
 // checkApplied makes sure that an acknowledgement can be kept: those of all

@@ -77,8 +77,6 @@ func (s *Service) flushPresence(ctx context.Context) error {
 func (s *Service) fill(d *fleet.Device) {
 	state := s.presence.Get(d.ID)
 	d.LastSeen, d.Applied = state.LastSeen, state.Applied
-	d.Hostname, d.OS, d.OSVersion = state.Facts.Hostname, state.Facts.OS, state.Facts.OSVersion
-	d.Arch, d.AgentVersion = state.Facts.Arch, state.Facts.AgentVersion
 	now := s.now()
 	switch {
 	case s.hub.Connected(d.ID):
@@ -99,7 +97,7 @@ func (s *Service) Connect(ctx context.Context, id fleet.DeviceID, facts Facts) (
 	if err := s.Known(ctx, id); err != nil {
 		return nil, err
 	}
-	facts = clip(facts)
+	s.note(id, facts)
 	now := s.now()
 	session := s.hub.Open(id, func() bundle.Message {
 		m := bundle.Message{Type: bundle.MessageHello, PingSeconds: int(PingInterval / time.Second), Now: now.UTC()}
@@ -110,9 +108,6 @@ func (s *Service) Connect(ctx context.Context, id fleet.DeviceID, facts Facts) (
 	}, func() { s.gone(id) })
 	s.presence.Update(id, now, func(d *store.DeviceState) {
 		d.Server, d.LastSeen = s.instance, now
-		if facts != (Facts{}) {
-			d.Facts = facts
-		}
 	})
 	return session, nil
 }

@@ -13,7 +13,6 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
 	"interdict/internal/control/audience"
-	"interdict/internal/control/input"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -123,19 +122,6 @@ func (s *Service) hearTell(ctx context.Context, notice string) {
 		return
 	}
 	s.Tell(fleet.DeviceID(id), m)
-}
-
-// Heard takes in what a device says of itself.
-func (s *Service) Heard(id fleet.DeviceID, facts bundle.Facts) {
-	facts = clip(facts)
-	s.presence.Update(id, s.now(), func(d *store.DeviceState) { d.Facts = facts })
-}
-
-func clip(f bundle.Facts) bundle.Facts {
-	for _, text := range []*string{&f.Hostname, &f.OS, &f.OSVersion, &f.Arch, &f.AgentVersion} {
-		*text = input.Clip(*text, input.MaxFact)
-	}
-	return f
 }
 
 // FindApp returns the cloud app with an id, or with a name regardless of case.

@@ -50,6 +50,8 @@ type Applied struct {
 	Version uint64    `json:"version,omitempty"`
 	Digest  string    `json:"digest,omitempty"`
 	At      time.Time `json:"at,omitzero"`
+	// Since is when it first said so of this digest. The server fills it in.
+	Since time.Time `json:"since,omitzero"`
 	// Mode is the network protection mode in force.
 	Mode Mode `json:"mode,omitempty"`
 	// Error says why the newest bundle could not be applied.

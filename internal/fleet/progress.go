@@ -43,16 +43,3 @@ func (p *Progress) Add(s ProgressState) {
 		p.Pending++
 	}
 }
-
-// SettingState says how far one setting has come on one device.
-type SettingState string
-
-// The states of a setting on a device.
-const (
-	SettingApplied       SettingState = "applied"
-	SettingPending       SettingState = "pending"
-	SettingOffline       SettingState = "offline"
-	SettingFailed        SettingState = "error"
-	SettingConflict      SettingState = "conflict"
-	SettingNotApplicable SettingState = "not_applicable"
-)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"interdict/internal/bundle"
 	"interdict/internal/fleet"
 )
 
@@ -86,12 +85,35 @@ type DeviceState struct {
 	Server   string
 	LastSeen time.Time
 	Applied  fleet.Applied
-	Facts    bundle.Facts
 	// UpdatedAt is when the state was written, by the writer's clock.
 	UpdatedAt time.Time
 }
 
-const stateColumns = `device_id, server, last_seen, applied_version, applied_digest, applied_at, applied_mode, applied_error, facts, updated_at`
+const stateColumns = `device_id, server, last_seen, applied_version, applied_digest, applied_at, applied_mode, applied_error, applied_since, report, updated_at`
+
+// report is what nearly no device has to say.
+type report struct {
+	Settings []fleet.SettingReport `json:"settings,omitempty"`
+	Health   []fleet.HealthItem    `json:"health,omitempty"`
+}
+
+func encodeReport(a *fleet.Applied) (string, error) {
+	if len(a.Settings)+len(a.Health) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(report{a.Settings, a.Health})
+	return string(text), err
+}
+
+func decodeReport(text []byte, a *fleet.Applied) error {
+	if len(text) == 0 {
+		return nil
+	}
+	var r report
+	err := json.Unmarshal(text, &r)
+	a.Settings, a.Health = r.Settings, r.Health
+	return err
+}
 
 // PutDeviceStates writes the states of devices. Calls at the same time share
 // a transaction.
@@ -111,17 +133,17 @@ func (s *Store) writeStates(ctx context.Context, batches [][]DeviceState) error 
 		}
 	}
 	return s.Write(ctx, func(tx *Tx) error {
-		b := tx.insert(`INSERT INTO device_states (`+stateColumns+`) VALUES `, 10, ` ON CONFLICT (device_id) DO UPDATE SET
+		b := tx.insert(`INSERT INTO device_states (`+stateColumns+`) VALUES `, 11, ` ON CONFLICT (device_id) DO UPDATE SET
 			server = excluded.server, last_seen = excluded.last_seen, applied_version = excluded.applied_version,
 			applied_digest = excluded.applied_digest, applied_at = excluded.applied_at, applied_mode = excluded.applied_mode,
-			applied_error = excluded.applied_error, facts = excluded.facts, updated_at = excluded.updated_at`)
+			applied_error = excluded.applied_error, applied_since = excluded.applied_since, report = excluded.report, updated_at = excluded.updated_at`)
 		for _, d := range sortedByKey(newest) {
-			facts, err := json.Marshal(d.Facts)
+			text, err := encodeReport(&d.Applied)
 			if err != nil {
-				return fmt.Errorf("encoding the facts of device %q: %w", d.Device, err)
+				return fmt.Errorf("encoding the report of device %q: %w", d.Device, err)
 			}
 			err = b.add(string(d.Device), d.Server, nanos(d.LastSeen), d.Applied.Version, d.Applied.Digest,
-				nanos(d.Applied.At), string(d.Applied.Mode), d.Applied.Error, string(facts), nanos(d.UpdatedAt))
+				nanos(d.Applied.At), string(d.Applied.Mode), d.Applied.Error, nanos(d.Applied.Since), text, nanos(d.UpdatedAt))
 			if err != nil {
 				return fmt.Errorf("writing the states of devices: %w", err)
 			}
@@ -140,16 +162,17 @@ func (tx *Tx) DeviceStates(since time.Time) ([]DeviceState, error) {
 	var all []DeviceState
 	err := tx.each(func(rows *sql.Rows) error {
 		var d DeviceState
-		var seen, appliedAt, updated int64
-		var facts sql.RawBytes
+		var seen, appliedAt, appliedSince, updated int64
+		var text sql.RawBytes
 		err := rows.Scan(&d.Device, &d.Server, &seen, &d.Applied.Version, &d.Applied.Digest, &appliedAt,
-			&d.Applied.Mode, &d.Applied.Error, &facts, &updated)
+			&d.Applied.Mode, &d.Applied.Error, &appliedSince, &text, &updated)
 		if err != nil {
 			return err
 		}
-		d.LastSeen, d.Applied.At, d.UpdatedAt = fromNanos(seen), fromNanos(appliedAt), fromNanos(updated)
-		if err := json.Unmarshal(facts, &d.Facts); err != nil {
-			return fmt.Errorf("decoding the facts of device %q: %w", d.Device, err)
+		d.LastSeen, d.Applied.At, d.Applied.Since = fromNanos(seen), fromNanos(appliedAt), fromNanos(appliedSince)
+		d.UpdatedAt = fromNanos(updated)
+		if err := decodeReport(text, &d.Applied); err != nil {
+			return fmt.Errorf("decoding the report of device %q: %w", d.Device, err)
 		}
 		all = append(all, d)
 		return nil

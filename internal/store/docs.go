@@ -55,14 +55,17 @@ func statementsFor(table string) statements {
 	}
 }
 
-// Devices are the enrolled devices: id, name, labels, enrolment, version. The
-// rest is in the DeviceState.
+// Devices are the enrolled devices: what they are, not how they are, which is in
+// the DeviceState.
 func (tx *Tx) Devices() Docs[fleet.Device] {
 	return Docs[fleet.Device]{
 		tx: tx, kind: KindDevice, sql: statementsFor("devices"),
 		key: func(d *fleet.Device) (string, string) { return string(d.ID), d.Name },
 		strip: func(d *fleet.Device) {
-			*d = fleet.Device{ID: d.ID, Name: d.Name, Labels: d.Labels, EnrolledAt: d.EnrolledAt, Version: d.Version}
+			*d = fleet.Device{
+				ID: d.ID, Name: d.Name, Hostname: d.Hostname, OS: d.OS, OSVersion: d.OSVersion, Arch: d.Arch, AgentVersion: d.AgentVersion,
+				Labels: d.Labels, EnrolledAt: d.EnrolledAt, Version: d.Version,
+			}
 		},
 	}
 }

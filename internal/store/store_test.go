@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/oklog/ulid/v2"
 
-	"interdict/internal/bundle"
 	"interdict/internal/fleet"
 	"interdict/internal/store"
 )
@@ -164,8 +163,12 @@ func TestDeviceStatesAreWrittenTogether(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			s := open(t, e.config(t))
 			state := store.DeviceState{
-				Device: "d1", Server: "s", LastSeen: noon, UpdatedAt: noon, Facts: bundle.Facts{Hostname: "h"},
-				Applied: fleet.Applied{Version: 7, Digest: "x", At: noon, Mode: fleet.ModeBlock, Error: "none"},
+				Device: "d1", Server: "s", LastSeen: noon, UpdatedAt: noon,
+				Applied: fleet.Applied{
+					Version: 7, Digest: "x", At: noon, Since: noon, Mode: fleet.ModeBlock, Error: "none",
+					Settings: []fleet.SettingReport{{Setting: "fail_mode", Value: "open", Channel: fleet.ChannelFile, State: fleet.SettingFailed, Text: "no"}},
+					Health:   []fleet.HealthItem{{Code: "c", Since: noon, Text: "t"}},
+				},
 			}
 			later := state
 			later.Applied.Version, later.UpdatedAt = 8, noon.Add(time.Minute)

@@ -76,6 +76,7 @@ func (s *Service) enroll(ctx context.Context, r *bundle.EnrollRequest, remote st
 	}
 	now := s.control.Now().UTC()
 	d := fleet.Device{ID: fleet.DeviceID(ulid.Make().String()), Name: r.Name, EnrolledAt: now, Version: 1}
+	control.Describe(&d, r.Facts)
 	certificate, err := s.control.DeviceCertificate(request, d.ID)
 	if err != nil {
 		return bundle.EnrollResponse{}, err
@@ -84,7 +85,6 @@ func (s *Service) enroll(ctx context.Context, r *bundle.EnrollRequest, remote st
 	if err != nil {
 		return bundle.EnrollResponse{}, err
 	}
-	s.control.Heard(d.ID, r.Facts)
 	return bundle.EnrollResponse{DeviceID: d.ID, Certificate: certificate, CA: s.control.CA().Raw, BundleKey: s.control.BundleKey()}, nil
 }
 

@@ -1,0 +1,205 @@
+package fleet
+
+import "slices"
+
+// SettingState says how far one setting has come on one device.
+type SettingState string
+
+// The states of a setting on a device.
+const (
+	// SettingApplied: the device enforces the value.
+	SettingApplied SettingState = "applied"
+	// SettingPending: the device is connected, and at it.
+	SettingPending SettingState = "pending"
+	// SettingOffline: the device will apply the value when it is back.
+	SettingOffline SettingState = "offline"
+	// SettingFailed: the device said that it cannot apply the value.
+	SettingFailed SettingState = "error"
+	// SettingConflict: policies of the same priority differ; the device
+	// enforces the stricter value.
+	SettingConflict SettingState = "conflict"
+	// SettingNotApplicable: the device cannot have the setting, or another
+	// policy goes before the one that is asked about.
+	SettingNotApplicable SettingState = "not_applicable"
+)
+
+// SettingStates returns all states, those first that somebody should look at.
+func SettingStates() []SettingState {
+	return []SettingState{SettingFailed, SettingConflict, SettingPending, SettingOffline, SettingApplied, SettingNotApplicable}
+}
+
+// Valid reports whether s is one of [SettingStates].
+func (s SettingState) Valid() bool { return slices.Contains(SettingStates(), s) }
+
+// Channels returns all channels, in the order of precedence.
+func Channels() []Channel {
+	return []Channel{ChannelServer, ChannelFile, ChannelEnvironment, ChannelLocal, ChannelDefault}
+}
+
+// Valid reports whether c is one of [Channels].
+func (c Channel) Valid() bool { return slices.Contains(Channels(), c) }
+
+// Standing is what has been decided about one setting for a device, whatever
+// the device has made of it.
+type Standing struct {
+	Setting string `json:"setting"`
+	// Value is the one that was decided for, Policy the policy it comes from;
+	// empty where no policy makes the setting.
+	Value  string `json:"value"`
+	Policy string `json:"policy,omitempty"`
+	// Refused is the value of the policy that is asked about, where another
+	// one was decided for.
+	Refused   string     `json:"refused,omitempty"`
+	Conflicts []Conflict `json:"conflicts,omitempty"`
+}
+
+// SettingStatus is a standing, and what one device has made of it.
+type SettingStatus struct {
+	Standing
+
+	State SettingState `json:"state" enum:"error,conflict,pending,offline,applied,not_applicable"`
+	// Text says why in the state error, and where it is known in the state
+	// not_applicable.
+	Text string `json:"text,omitempty"`
+	// InForce and Channel are what the device says is in force instead, and
+	// where it comes from.
+	InForce string  `json:"in_force,omitempty"`
+	Channel Channel `json:"channel,omitempty"`
+}
+
+// Standings returns what has been decided about every setting, in the order of
+// [Definitions].
+func (e *Effective) Standings() []Standing {
+	definitions := Definitions()
+	all := make([]Standing, 0, len(definitions))
+	for i := range definitions {
+		all = append(all, e.standing(&definitions[i]))
+	}
+	return all
+}
+
+func (e *Effective) standing(d *Definition) Standing {
+	s := Standing{Setting: d.Name, Value: d.get(&e.Settings), Policy: e.Origin[d.Name]}
+	for _, c := range e.Conflicts {
+		if c.Setting == d.Name {
+			s.Conflicts = append(s.Conflicts, c)
+		}
+	}
+	return s
+}
+
+// StandingsOf returns what has been decided about the settings that a policy
+// makes, for a device which the policy applies to.
+func (e *Effective) StandingsOf(p *Policy) []Standing {
+	var all []Standing
+	definitions := Definitions()
+	for i := range definitions {
+		d := &definitions[i]
+		wanted := d.get(&p.Settings)
+		if wanted == "" {
+			continue
+		}
+		s := e.standing(d)
+		if wanted != s.Value && s.Policy != p.ID {
+			s.Refused = wanted
+		}
+		// Other policies' conflicts are not this one's.
+		s.Conflicts = slices.DeleteFunc(s.Conflicts, func(c Conflict) bool { return c.Policy != p.ID && c.Overruled != p.ID })
+		all = append(all, s)
+	}
+	return all
+}
+
+// decided is how the standing would be on a device that enforces what it ought
+// to.
+func (s *Standing) decided() SettingState {
+	switch {
+	case len(s.Conflicts) > 0:
+		return SettingConflict
+	case s.Refused != "":
+		return SettingNotApplicable
+	default:
+		return SettingApplied
+	}
+}
+
+// Status says how far the device has come with a setting.
+func (d *Device) Status(s Standing) SettingStatus {
+	status := SettingStatus{Standing: s, State: s.decided()}
+	if status.State == SettingNotApplicable {
+		return status
+	}
+	switch d.State() {
+	case StateFailed:
+		status.State, status.Text = SettingFailed, d.Applied.Error
+	case StateOffline:
+		status.State = SettingOffline
+	case StatePending:
+		status.State = SettingPending
+	case StateApplied:
+		status.report(d.Applied.Settings)
+	}
+	return status
+}
+
+// report takes in what the device says of the setting, which goes before what
+// was decided.
+func (s *SettingStatus) report(all []SettingReport) {
+	i := slices.IndexFunc(all, func(r SettingReport) bool { return r.Setting == s.Setting })
+	if i < 0 {
+		return
+	}
+	r := all[i]
+	s.InForce, s.Channel = r.Value, r.Channel
+	if r.State == SettingFailed || r.State == SettingNotApplicable {
+		s.State, s.Text = r.State, r.Text
+	}
+}
+
+// Overall is the state of several settings of one device together: that which
+// somebody should look at first. Of none it is that of the device.
+func (d *Device) Overall(standings []Standing) SettingState {
+	if len(standings) == 0 {
+		standings = []Standing{{}}
+	}
+	order := SettingStates()
+	first := len(order)
+	for _, s := range standings {
+		first = min(first, slices.Index(order, d.Status(s).State))
+	}
+	return order[first]
+}
+
+// StateCounts counts devices, or the states of one setting, by state.
+type StateCounts struct {
+	// Total is the sum of the others.
+	Total         int `json:"total"`
+	Applied       int `json:"applied"`
+	Pending       int `json:"pending"`
+	Offline       int `json:"offline"`
+	Failed        int `json:"error"`
+	Conflict      int `json:"conflict"`
+	NotApplicable int `json:"not_applicable"`
+}
+
+// Add counts one.
+func (c *StateCounts) Add(s SettingState) {
+	c.Total++
+	switch s {
+	case SettingApplied:
+		c.Applied++
+	case SettingPending:
+		c.Pending++
+	case SettingOffline:
+		c.Offline++
+	case SettingFailed:
+		c.Failed++
+	case SettingConflict:
+		c.Conflict++
+	case SettingNotApplicable:
+		c.NotApplicable++
+	}
+}
+
+// Concerned is how many of those counted could have the setting at all.
+func (c *StateCounts) Concerned() int { return c.Total - c.NotApplicable }
