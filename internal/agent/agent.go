@@ -74,6 +74,8 @@ type Platform struct {
 	// were open.
 	Cut    func(ctx context.Context, flows []netguard.Flow) (open []netguard.Flow, err error)
 	Finder process.Finder
+	// Replier answers refused requests with a page.
+	Replier netguard.Replier
 	// Missing says what could not be opened, and why.
 	Missing map[health.Code]error
 	// Close frees what the platform holds; the kernel's rules stay.

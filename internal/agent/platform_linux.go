@@ -15,6 +15,7 @@ import (
 	"interdict/internal/agent/netguard/conntrack"
 	"interdict/internal/agent/netguard/nfqueue"
 	"interdict/internal/agent/netguard/nft"
+	"interdict/internal/agent/netguard/reply"
 	"interdict/internal/agent/process"
 	"interdict/internal/agent/state"
 	"interdict/internal/fault"
@@ -62,6 +63,12 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 	} else {
 		p.Finder = resolver
 		closers = append(closers, resolver.Close)
+	}
+	if sender, err := reply.New(); err != nil {
+		log.Warn("refused requests will not be answered with a page", "error", err)
+	} else {
+		p.Replier = sender
+		closers = append(closers, sender.Close)
 	}
 	p.Close = func() error {
 		var errs []error
