@@ -126,7 +126,8 @@ func (in *Inspector) judgeAnswer(p Packet, pkt sniff.Packet, msg []byte, length 
 	if in.rules == nil || in.rules.Mode() == fleet.ModeDisabled {
 		return j
 	}
-	s := verdict.Subject{Host: a.Name, Evidence: event.EvidenceDNS}
+	// Who asks is nobody in particular: a resolver service asks for all.
+	s := verdict.Subject{Host: a.Name, Lookup: true, Evidence: event.EvidenceDNS}
 	d := in.rules.Decide(s, j.at)
 	refuse := d.Refuses() || a.Name == sniff.CanaryDomain && d.Action == ""
 	switch {

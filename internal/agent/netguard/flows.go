@@ -38,6 +38,9 @@ type flowTable struct {
 	held int
 	// live are connections that were let through, and as what.
 	live map[Flow]verdict.Subject
+	// met are connections of which only the first packet was seen, on its way
+	// to a watched address that did not refuse it.
+	met map[Flow]verdict.Subject
 	// refused are UDP flows that were refused, and when.
 	refused map[Flow]time.Time
 	// dns are connections to name servers.
@@ -47,7 +50,7 @@ type flowTable struct {
 func newFlowTable() *flowTable {
 	return &flowTable{
 		undecided: make(map[Flow]*undecided), live: make(map[Flow]verdict.Subject),
-		refused: make(map[Flow]time.Time), dns: make(map[Flow]*dnsStream),
+		met: make(map[Flow]verdict.Subject), refused: make(map[Flow]time.Time), dns: make(map[Flow]*dnsStream),
 	}
 }
 
@@ -116,12 +119,23 @@ func (t *flowTable) accept(f Flow, s verdict.Subject) {
 		dropOne(t.live)
 	}
 	t.live[f] = s
+	delete(t.met, f)
+	delete(t.refused, f)
+}
+
+// meet remembers a connection by its first packet.
+func (t *flowTable) meet(f Flow, s verdict.Subject) {
+	if len(t.met) >= maxLive {
+		dropOne(t.met)
+	}
+	t.met[f] = s
 	delete(t.refused, f)
 }
 
 // refuse remembers that a connection was refused.
 func (t *flowTable) refuse(f Flow, now time.Time) {
 	delete(t.live, f)
+	delete(t.met, f)
 	if f.Protocol == sniff.ProtocolTCP {
 		return
 	}
@@ -153,6 +167,7 @@ func (t *flowTable) decidedBefore(f Flow, finding sniff.Finding, now time.Time) 
 func (t *flowTable) forget(f Flow) {
 	t.drop(f)
 	delete(t.live, f)
+	delete(t.met, f)
 	delete(t.refused, f)
 	delete(t.dns, f)
 }

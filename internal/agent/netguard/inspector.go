@@ -27,6 +27,10 @@ type InspectorConfig struct {
 	// under OwnerTimeout. Optional: without it names are learned for nobody
 	// in particular.
 	Owner func(ctx context.Context, f Flow) (pid int, ok bool)
+	// Users tells whose a user id is. Optional: without it users are known
+	// by their id alone, so that what is for a name or a group is for none
+	// of them.
+	Users Users
 	// Panicked is told of what was recovered from a panic where Handle had
 	// returned already; the packet gets the answer of one that is judged too
 	// late. Optional.
@@ -39,13 +43,6 @@ type InspectorConfig struct {
 	// Observation has Explain.
 	Replier Replier
 }
-
-// OwnerTimeout bounds how long a packet waits for Owner.
-const OwnerTimeout = 2 * time.Millisecond
-
-// waiting bounds the packets that wait for Owner at the same time. Further
-// ones do without.
-const waiting = 64
 
 // Observation is something an Inspector decided that is worth an event.
 type Observation struct {
@@ -108,8 +105,10 @@ type Inspector struct {
 	flows *flowTable
 	names *learnedNames
 
-	slots   chan struct{}
-	pending sync.WaitGroup
+	// owners and users have a slot for every packet that waits for an Owner
+	// or for Users.
+	owners, users chan struct{}
+	pending       sync.WaitGroup
 
 	named, nameless, refused, audited, malformed, gaveUp atomic.Uint64
 	answers, rewritten, unwritable, explained            atomic.Uint64
@@ -124,7 +123,8 @@ func NewInspector(cfg InspectorConfig) (*Inspector, error) {
 		return nil, errors.New("making an inspector: Now and Report are required")
 	}
 	return &Inspector{
-		cfg: cfg, flows: newFlowTable(), names: newLearnedNames(), slots: make(chan struct{}, waiting),
+		cfg: cfg, flows: newFlowTable(), names: newLearnedNames(),
+		owners: make(chan struct{}, waitingForOwner), users: make(chan struct{}, waitingForUser),
 	}, nil
 }
 
@@ -137,20 +137,31 @@ func (in *Inspector) SetRuleset(rs *verdict.Ruleset) []Observation {
 	defer in.mu.Unlock()
 	in.rules = rs
 	var cut []Observation
-	for f, s := range in.flows.live {
-		d := rs.Decide(s, now)
-		if !d.Refuses() {
-			continue
+	for _, open := range []map[Flow]verdict.Subject{in.flows.live, in.flows.met} {
+		for f, s := range open {
+			s.User = in.latest(s.User)
+			d := rs.Decide(s, now)
+			if !d.Refuses() {
+				continue
+			}
+			in.flows.forget(f)
+			in.flows.refuse(f, now)
+			in.refused.Add(1)
+			cut = append(cut, cutObservation(f, s, d, now))
 		}
-		in.flows.forget(f)
-		in.flows.refuse(f, now)
-		in.refused.Add(1)
-		cut = append(cut, Observation{
-			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
-			Evidence: s.Evidence, Cut: true, Done: func() {},
-		})
 	}
 	return cut
+}
+
+func cutObservation(f Flow, s verdict.Subject, d verdict.Decision, now time.Time) Observation {
+	o := Observation{
+		Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
+		Evidence: s.Evidence, Cut: true, Done: func() {},
+	}
+	if s.User != nil {
+		o.UID, o.HasUID = s.User.UID, true
+	}
+	return o
 }
 
 // Forget drops what is known of a connection that has ended.
@@ -179,6 +190,10 @@ func (in *Inspector) Wait() { in.pending.Wait() }
 // Handle judges one packet. See Handler.
 func (in *Inspector) Handle(p Packet, answer func(Verdict)) {
 	pkt, err := sniff.ParsePacket(p.Data)
+	if err != nil && p.Queue == QueueAddress {
+		answer(Verdict{Decision: in.judgeOther(p)})
+		return
+	}
 	if err != nil {
 		// A packet we cannot read is no reason to break a connection.
 		in.malformed.Add(1)
@@ -248,68 +263,58 @@ func (in *Inspector) review(o outcome) Verdict {
 // handleFlow reads on in a connection that is not decided yet.
 func (in *Inspector) handleFlow(p Packet, pkt sniff.Packet, answer func(Verdict)) {
 	f := Flow{Protocol: pkt.Protocol, Source: pkt.Source, Dest: pkt.Dest}
-	o, names, s := in.judgeFlow(p, f, pkt)
-	if names == nil {
+	o, q := in.judgeFlow(p, f, pkt)
+	if q == nil {
 		in.settle(o, answer)
 		return
 	}
-	in.withOwner(f, func(pid int) {
-		if name, ok := nameFor(pid, names); ok {
-			s.Host, s.Evidence = name, event.EvidenceDNS
-		}
-		in.settle(in.decideLater(p, f, s), answer)
+	in.ask(p, f, *q, func(s verdict.Subject) {
+		in.mu.Lock()
+		o := in.decide(p, f, s)
+		in.mu.Unlock()
+		in.settle(o, answer)
 	})
 }
 
-// decideLater is decide for a caller that does not hold mu.
-func (in *Inspector) decideLater(p Packet, f Flow, s verdict.Subject) outcome {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	return in.decide(p, f, s)
-}
-
 // judgeFlow returns the outcome of a packet; or, when that depends on who
-// sends it, the names to choose from and the subject without its name.
-func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, []learnedName, verdict.Subject) {
+// sends it, what there is to find out.
+func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, *question) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.rules == nil {
-		return decided(Pass), nil, verdict.Subject{}
+		return decided(Pass), nil
 	}
 	now := in.cfg.Now()
 	first := in.flows.undecided[f] == nil
 	finding := in.flows.read(f, pkt, now)
 	if d, ok := in.flows.decidedBefore(f, finding, now); ok {
-		return decided(d), nil, verdict.Subject{}
+		return decided(d), nil
 	}
+	q := question{subject: subjectOf(f, finding)}
+	q.subject.User, q.whose = in.userOf(p)
 	switch {
 	case finding.State == sniff.Undecided:
-		return decided(Pass), nil, verdict.Subject{}
+		return decided(Pass), nil
 	case finding.State == sniff.Named:
 		in.named.Add(1)
-		o := in.decide(p, f, subjectOf(f, finding))
-		if first && in.explainable(o, p, finding) {
-			o.request = p.Data
-		}
-		return o, nil, verdict.Subject{}
 	case finding.Reason == sniff.ReasonLimit:
 		in.gaveUp.Add(1)
 		if in.rules.FailMode() == fleet.FailClosed {
-			return decided(Refuse), nil, verdict.Subject{}
+			return decided(Refuse), nil
 		}
+		in.nameFromLookups(&q, now)
 	default:
 		in.nameless.Add(1)
+		in.nameFromLookups(&q, now)
 	}
-	s := subjectOf(f, finding)
-	s.Host, s.Path, s.Evidence = "", "", event.EvidenceIP
-	names := in.names.at(s.Addr, now)
-	if in.anyMatters(names, s, now) {
-		return outcome{}, names, s
+	if q.names != nil || q.whose && in.rules.AsksWho(q.subject) {
+		return outcome{}, &q
 	}
-	if name, ok := nameFor(0, names); ok {
-		s.Host, s.Evidence = name, event.EvidenceDNS
+	o := in.decide(p, f, q.subject)
+	if first && in.explainable(o, p, finding) {
+		o.request = p.Data
 	}
-	return in.decide(p, f, s), nil, s
+	return o, nil
 }
 
 // decide asks the ruleset about a connection and remembers it when it may go
@@ -356,62 +361,6 @@ func (in *Inspector) counts(d verdict.Decision) bool {
 // that was asked of a proxy shows in no first packet.
 func reportedAtFirstPacket(d verdict.Decision, f Flow, s verdict.Subject) bool {
 	return !d.Refuses() && d.Step == verdict.StepAddress && s.Addr == f.Dest.Addr().Unmap()
-}
-
-// handleAddress reports the first packet of a connection to an address that
-// is refused or watched. The kernel decides about it.
-func (in *Inspector) handleAddress(p Packet, pkt sniff.Packet, answer func(Verdict)) {
-	f := Flow{Protocol: pkt.Protocol, Source: pkt.Source, Dest: pkt.Dest}
-	s := verdict.Subject{Addr: pkt.Dest.Addr(), Port: pkt.Dest.Port(), Evidence: event.EvidenceIP}
-	in.settle(in.judgeAddress(p, f, s), answer)
-}
-
-func (in *Inspector) judgeAddress(p Packet, f Flow, s verdict.Subject) outcome {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	o := decided(Pass)
-	if in.rules == nil {
-		return o
-	}
-	now := in.cfg.Now()
-	if d := in.rules.Decide(s, now); in.counts(d) {
-		o.observed = &Observation{
-			Time: now, Decision: d, Flow: f, Destination: destinationOf(f, s),
-			Evidence: s.Evidence, UID: p.UID, HasUID: p.HasUID,
-		}
-	}
-	return o
-}
-
-// withOwner calls then with the process behind f, 0 for an unknown one: at
-// once where it cannot be asked, and from a goroutine of its own where it
-// can. It is called without mu.
-func (in *Inspector) withOwner(f Flow, then func(pid int)) {
-	if in.cfg.Owner == nil {
-		then(0)
-		return
-	}
-	select {
-	case in.slots <- struct{}{}:
-	default:
-		then(0)
-		return
-	}
-	in.pending.Go(func() {
-		defer func() {
-			<-in.slots
-			if cause := recover(); cause != nil && in.cfg.Panicked != nil {
-				in.cfg.Panicked(cause)
-			}
-		}()
-		ctx, cancel := context.WithTimeout(context.Background(), OwnerTimeout)
-		defer cancel()
-		pid, ok := in.cfg.Owner(ctx, f)
-		if !ok {
-			pid = 0
-		}
-		then(pid)
-	})
 }
 
 // subjectOf is what the ruleset is asked about a connection whose bytes say

@@ -89,12 +89,25 @@ func nameFor(pid int, names []learnedName) (string, bool) {
 	return names[0].host, true
 }
 
-// anyMatters tells whether one of the names would lead to an event. The caller
-// holds mu.
+// nameFromLookups gives a connection that says no name the one that its
+// address was resolved from; or, where that depends on who connects, the
+// names to choose from. The caller holds mu.
+func (in *Inspector) nameFromLookups(q *question, now time.Time) {
+	q.subject.Host, q.subject.Path, q.subject.Evidence = "", "", event.EvidenceIP
+	names := in.names.at(q.subject.Addr, now)
+	if in.anyMatters(names, q.subject, now) {
+		q.names = names
+		return
+	}
+	q.choose(0, names)
+}
+
+// anyMatters tells whether one of the names would lead to an event, or might
+// for some user. The caller holds mu.
 func (in *Inspector) anyMatters(names []learnedName, s verdict.Subject, now time.Time) bool {
 	for _, l := range names {
 		s.Host, s.Evidence = l.host, event.EvidenceDNS
-		if d := in.rules.Decide(s, now); d.Reports() {
+		if d := in.rules.Decide(s, now); d.Reports() || in.rules.AsksWho(s) {
 			return true
 		}
 	}

@@ -42,9 +42,10 @@ const (
 	// its question.
 	QueueDNS Queue = 1
 	// QueueAddress carries the first packet of connections to addresses in
-	// Config.Refused and Config.Watched, so that an event can be written.
-	// The verdict on a refused address is the kernel's, whatever is
-	// answered here.
+	// Config.Refused and Config.Watched. An answer other than Refuse lets a
+	// connection to a watched address go on to where names are read. An
+	// address in Refused is refused whatever is answered: it is asked about
+	// so that an event can be written.
 	QueueAddress Queue = 2
 )
 
@@ -80,8 +81,10 @@ type Config struct {
 	// Refused are addresses that the kernel itself refuses: they stay
 	// refused while the agent is dead. Sorted, disjoint.
 	Refused []Range
-	// Watched are addresses whose connections pass and are reported.
-	// Sorted, disjoint, and disjoint from Refused.
+	// Watched are addresses whose connections are asked about at their first
+	// packet: to report them, or since it depends on who connects, or when,
+	// whether they are refused. While no agent listens FailClosed says what
+	// becomes of them. Sorted, disjoint, and disjoint from Refused.
 	Watched []Range
 	// Exempt are endpoints that are never queued nor refused: the server
 	// this agent obeys.

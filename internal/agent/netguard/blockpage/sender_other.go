@@ -1,6 +1,6 @@
 //go:build !linux
 
-package reply
+package blockpage
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-// Package reply decides which refused requests are answered with a page that
+// Package blockpage decides which refused requests are answered with a page that
 // says why, what the page says, and how it reaches the program that asked.
 //
 // The program's request waits in the queue. We put one segment beside it
@@ -21,4 +21,4 @@
 //
 // The segment never leaves the host: it is sent only where the kernel says
 // that its destination is this host's own, and its hop limit is one.
-package reply
+package blockpage
