@@ -12,10 +12,10 @@ import (
 
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/netguard/blockpage"
 	"interdict/internal/agent/netguard/conntrack"
 	"interdict/internal/agent/netguard/nfqueue"
 	"interdict/internal/agent/netguard/nft"
-	"interdict/internal/agent/netguard/reply"
 	"interdict/internal/agent/process"
 	"interdict/internal/agent/state"
 	"interdict/internal/fault"
@@ -64,7 +64,7 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 		p.Finder = resolver
 		closers = append(closers, resolver.Close)
 	}
-	if sender, err := reply.New(); err != nil {
+	if sender, err := blockpage.New(); err != nil {
 		log.Warn("refused requests will not be answered with a page", "error", err)
 	} else {
 		p.Replier = sender
