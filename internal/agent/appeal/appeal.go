@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"interdict/internal/access"
+	"interdict/internal/agent/wording"
 	"interdict/internal/bypass"
 	"interdict/internal/event"
 	"interdict/internal/fault"
@@ -69,6 +70,20 @@ func (r *Refusal) Host() string {
 		return d.IP.String()
 	}
 	return r.Event.Destination.Host
+}
+
+// Reason says in a sentence why it was refused.
+func (r *Refusal) Reason(t *wording.Texts) string {
+	text := t.HostBlocked
+	switch app := r.Event.AppID != ""; {
+	case app && r.Warned():
+		text = t.AppWarned
+	case app:
+		text = t.AppBlocked
+	case r.Warned():
+		text = t.HostWarned
+	}
+	return wording.Fill(text, "app", r.Name(), "host", r.Host())
 }
 
 // Standing is a refusal and what has become of it.

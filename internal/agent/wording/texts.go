@@ -95,7 +95,7 @@ func english() *Texts {
 		RequestButton:      "Request access",
 		Reason:             "Reason",
 		ReasonOptional:     "Reason (optional)",
-		ReasonHelp:         "What do you need it for? At most 1000 characters. Administrators can read it.",
+		ReasonHelp:         "What do you need it for? At most 500 characters. Administrators can read it.",
 		Continued:          "You can use {app} until {until}.",
 		Pending:            "You requested access. It is not decided yet.",
 		Approved:           "Your request was approved. You can use {app} until {until}.",
@@ -107,7 +107,7 @@ func english() *Texts {
 		PageMissing:        "There is nothing here",
 		PageMissingBody:    "This page is not there, or not for you, or more than a day old. Try again what was refused to get a new one.",
 		FaultReasonMissing: "Please give a reason.",
-		FaultReasonBad:     "The reason must be plain text of at most 1000 characters.",
+		FaultReasonBad:     "The reason must be plain text of at most 500 characters.",
 		FaultTooMany:       "That was too often. Please wait for a while.",
 		FaultOther:         "That cannot be done now. This is the state of things:",
 
@@ -117,7 +117,7 @@ func english() *Texts {
 }
 
 func german() *Texts {
-	return &Texts{
+	return &Texts{ //nolint:gosec // AppWarned holds the letters pw and is no password
 		Language: German,
 
 		AppBlocked:  "Ihre Organisation erlaubt {app} auf diesem Gerät nicht.",
@@ -168,7 +168,7 @@ func german() *Texts {
 		RequestButton:      "Zugriff beantragen",
 		Reason:             "Begründung",
 		ReasonOptional:     "Begründung (freiwillig)",
-		ReasonHelp:         "Wofür brauchen Sie es? Höchstens 1000 Zeichen. Administratoren können das lesen.",
+		ReasonHelp:         "Wofür brauchen Sie es? Höchstens 500 Zeichen. Administratoren können das lesen.",
 		Continued:          "Sie können {app} nutzen bis {until}.",
 		Pending:            "Sie haben Zugriff beantragt. Darüber ist noch nicht entschieden.",
 		Approved:           "Ihr Antrag wurde genehmigt. Sie können {app} nutzen bis {until}.",
@@ -180,7 +180,7 @@ func german() *Texts {
 		PageMissing:        "Hier ist nichts",
 		PageMissingBody:    "Diese Seite gibt es nicht, sie ist nicht für Sie, oder sie ist älter als ein Tag. Versuchen Sie erneut, was gesperrt war, dann entsteht eine neue.",
 		FaultReasonMissing: "Bitte geben Sie eine Begründung an.",
-		FaultReasonBad:     "Die Begründung muss einfacher Text von höchstens 1000 Zeichen sein.",
+		FaultReasonBad:     "Die Begründung muss einfacher Text von höchstens 500 Zeichen sein.",
 		FaultTooMany:       "Das war zu oft. Bitte warten Sie eine Weile.",
 		FaultOther:         "Das geht jetzt nicht. So ist der Stand:",
 
