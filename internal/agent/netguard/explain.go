@@ -4,14 +4,13 @@ import (
 	"sync"
 	"time"
 
-	"interdict/internal/agent/sniff"
 	"interdict/internal/event"
 )
 
 // explainWithin is how long after its arrival a refused request may still be
-// answered. It is well below the time after which the kernel's packet goes on
-// without us: a server and we must never answer the same request.
-const explainWithin = 150 * time.Millisecond
+// answered. It is below the 250 ms after which the packet goes on without us,
+// since a server and we must never answer the same request.
+const explainWithin = 220 * time.Millisecond
 
 // Explanation is what people read about a connection that was refused.
 type Explanation struct {
@@ -34,12 +33,17 @@ type Replier interface {
 	Reply(packet []byte, e Explanation) bool
 }
 
-// explainable reports whether an outcome is the refusal of a request that
-// may be answered: a plain HTTP request of a program of this host, that said
-// in its connection's first packet where it goes.
-func (in *Inspector) explainable(o outcome, p Packet, finding sniff.Finding) bool {
-	return in.cfg.Replier != nil && o.observed != nil && o.verdict.Decision == Refuse &&
-		p.Hook == HookOutput && finding.Evidence == event.EvidenceHTTPHost
+// explainable returns an outcome with the request in it, if it is the refusal
+// of one that may be answered: a plain HTTP request of a program of this host,
+// that says in its connection's first packet where it goes.
+func (in *Inspector) explainable(o outcome, p Packet, q question) outcome {
+	if in.cfg.Replier != nil && q.opening && p.Hook == HookOutput && o.verdict.Decision == Refuse &&
+		o.observed != nil && o.observed.Evidence == event.EvidenceHTTPHost {
+		// A copy of its own: p itself must not escape for every packet.
+		request := p
+		o.request = &request
+	}
+	return o
 }
 
 // held is a packet that waits for what was observed of it to be looked into.
@@ -69,11 +73,11 @@ func (h *held) explain(e Explanation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	request := h.outcome.request
-	if request == nil || h.answered || h.in.cfg.Now().Sub(h.outcome.observed.Time) > explainWithin {
+	if request == nil || h.answered || h.in.cfg.Now().Sub(request.Received) > explainWithin {
 		return
 	}
 	h.outcome.request = nil
-	if h.in.cfg.Replier.Reply(request, e) {
+	if h.in.cfg.Replier.Reply(request.Data, e) {
 		h.in.explained.Add(1)
 	}
 }

@@ -59,7 +59,7 @@ func TestWhichRefusalsCanBeExplained(t *testing.T) {
 			d := counter(t, &clerk{}, tt.mode)
 			seq := uint32(1)
 			for _, s := range tt.segments {
-				d.in.Handle(netguard.Packet{Queue: netguard.QueueFlow, Hook: tt.hook, Data: tcpPacket(client, server, seq, []byte(s))}, func(netguard.Verdict) {})
+				d.in.Handle(netguard.Packet{Queue: netguard.QueueFlow, Hook: tt.hook, Received: d.now, Data: tcpPacket(client, server, seq, []byte(s))}, func(netguard.Verdict) {})
 				seq += uint32(len(s))
 			}
 			if len(d.reported) != 1 || (d.reported[0].Explain != nil) != tt.want {
@@ -81,10 +81,10 @@ func TestAnExplanationComesBeforeTheVerdictOrNotAtAll(t *testing.T) {
 		asked     bool
 		explained uint64
 	}{
-		{"in time", false, 100 * time.Millisecond, false, true, 1},
+		{"in time", false, 200 * time.Millisecond, false, true, 1},
 		{"in time, where it is not safe", false, 0, true, true, 0},
 		{"after the verdict", true, 0, false, false, 0},
-		{"when the packet may have gone on without us", false, 200 * time.Millisecond, false, false, 0},
+		{"when the packet may have gone on without us", false, 230 * time.Millisecond, false, false, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -92,7 +92,7 @@ func TestAnExplanationComesBeforeTheVerdictOrNotAtAll(t *testing.T) {
 			d := counter(t, c, "block")
 			packet := tcpPacket(client, server, 1, []byte(blockedGet))
 			var answers []netguard.Verdict
-			d.in.Handle(netguard.Packet{Queue: netguard.QueueFlow, Hook: netguard.HookOutput, Data: packet}, func(v netguard.Verdict) {
+			d.in.Handle(netguard.Packet{Queue: netguard.QueueFlow, Hook: netguard.HookOutput, Received: d.now, Data: packet}, func(v netguard.Verdict) {
 				answers = append(answers, v)
 			})
 			o := d.reported[0]

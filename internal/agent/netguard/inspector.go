@@ -222,7 +222,7 @@ type outcome struct {
 	subject verdict.Subject
 	rules   *verdict.Ruleset
 	// request is the packet of a refused request that may be answered.
-	request []byte
+	request *Packet
 }
 
 func decided(d Decision) outcome { return outcome{verdict: Verdict{Decision: d}} }
@@ -272,7 +272,7 @@ func (in *Inspector) handleFlow(p Packet, pkt sniff.Packet, answer func(Verdict)
 		in.mu.Lock()
 		o := in.decide(p, f, s)
 		in.mu.Unlock()
-		in.settle(o, answer)
+		in.settle(in.explainable(o, p, *q), answer)
 	})
 }
 
@@ -285,12 +285,12 @@ func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, *qu
 		return decided(Pass), nil
 	}
 	now := in.cfg.Now()
-	first := in.flows.undecided[f] == nil
+	opening := in.flows.undecided[f] == nil
 	finding := in.flows.read(f, pkt, now)
 	if d, ok := in.flows.decidedBefore(f, finding, now); ok {
 		return decided(d), nil
 	}
-	q := question{subject: subjectOf(f, finding)}
+	q := question{subject: subjectOf(f, finding), opening: opening}
 	q.subject.User, q.whose = in.userOf(p)
 	switch {
 	case finding.State == sniff.Undecided:
@@ -310,11 +310,7 @@ func (in *Inspector) judgeFlow(p Packet, f Flow, pkt sniff.Packet) (outcome, *qu
 	if q.names != nil || q.whose && in.rules.AsksWho(q.subject) {
 		return outcome{}, &q
 	}
-	o := in.decide(p, f, q.subject)
-	if first && in.explainable(o, p, finding) {
-		o.request = p.Data
-	}
-	return o, nil
+	return in.explainable(in.decide(p, f, q.subject), p, q), nil
 }
 
 // decide asks the ruleset about a connection and remembers it when it may go

@@ -42,6 +42,9 @@ type question struct {
 	names []learnedName
 	// whose is true while more may become known of the subject's user.
 	whose bool
+	// opening says that the packet is the first in which its connection says
+	// anything, as far as that is known.
+	opening bool
 }
 
 // choose gives the subject the name that a process means, if it is clear.
