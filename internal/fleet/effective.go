@@ -3,6 +3,7 @@ package fleet
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"interdict/internal/indicator"
 )
@@ -143,19 +144,11 @@ func (e *Effective) settle(d *Definition, policies []*Policy) {
 // scope mentions it.
 func DeviceGroup(id DeviceID) string { return deviceGroupPrefix + string(id) }
 
-const deviceGroupPrefix = "device:"
-
-// InGroup reports whether a device with these labels and static memberships
-// is in the group: it is a member, or the group matches labels and the device
-// carries all of them.
-func (g *Group) InGroup(labels map[string]string, static []string) bool {
-	if slices.Contains(static, g.ID) {
-		return true
-	}
-	for k, v := range g.Match {
-		if have, ok := labels[k]; !ok || have != v {
-			return false
-		}
-	}
-	return len(g.Match) > 0
+// DeviceOf returns the device of a group that [DeviceGroup] names; ok is false
+// for any other group.
+func DeviceOf(group string) (id DeviceID, ok bool) {
+	rest, ok := strings.CutPrefix(group, deviceGroupPrefix)
+	return DeviceID(rest), ok
 }
+
+const deviceGroupPrefix = "device:"

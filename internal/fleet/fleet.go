@@ -104,10 +104,9 @@ type Group struct {
 	Members     []DeviceID `json:"members,omitempty"`
 	// Rule is an expression over the properties of a device, see package
 	// grouprule; empty for static members only.
-	Rule      string            `json:"rule,omitempty"`
-	Match     map[string]string `json:"match_labels,omitempty"`
-	Version   uint64            `json:"version"`
-	CreatedAt time.Time         `json:"created_at"`
+	Rule      string    `json:"rule,omitempty"`
+	Version   uint64    `json:"version"`
+	CreatedAt time.Time `json:"created_at"`
 }
 
 // Policy is a configuration policy: settings for the groups it is assigned

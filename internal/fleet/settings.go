@@ -102,7 +102,7 @@ const (
 	SettingNotificationText    = "notification_text"
 	SettingSupportContact      = "support_contact"
 	SettingSupportURL          = "support_url"
-	SettingWarnBypassDuration  = "warn_bypass_duration"
+	SettingWarnBypassDuration  = "warn_bypass_duration" //nolint:gosec // a bypass is no password
 	SettingBypassReason        = "bypass_reason"
 	SettingEventUploadInterval = "event_upload_interval"
 	SettingUsageReporting      = "usage_reporting"

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"interdict/internal/bundle"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -17,6 +18,9 @@ type customs struct {
 	buckets   map[string]*bucket
 	// in says which bucket an indicator is in.
 	in map[string]string
+	// order are the keys of buckets, sorted, and scopes their scopes.
+	order  []string
+	scopes *fleet.Scopes
 	// edition numbers the states of buckets.
 	edition uint64
 }
@@ -28,7 +32,7 @@ type bucket struct {
 }
 
 func newCustoms(p *indicator.Protected) *customs {
-	return &customs{protected: p, buckets: make(map[string]*bucket), in: make(map[string]string)}
+	return &customs{protected: p, buckets: make(map[string]*bucket), in: make(map[string]string), scopes: fleet.NewScopes(nil)}
 }
 
 // bucketChange is what has to be done to one bucket.
@@ -51,12 +55,26 @@ func (c *customs) update(state *State, changed Changed) error {
 	for id := range ids {
 		c.collect(changes, id, state)
 	}
+	if len(changes) > 0 || changed.Everything {
+		// Even if one of them fails: what is found has to be there.
+		defer c.index()
+	}
 	for _, key := range slices.Sorted(maps.Keys(changes)) {
 		if err := c.apply(key, changes[key]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// index makes the buckets ready to be found.
+func (c *customs) index() {
+	c.order = slices.Sorted(maps.Keys(c.buckets))
+	scopes := make([]indicator.Scope, len(c.order))
+	for i, key := range c.order {
+		scopes[i] = c.buckets[key].scope
+	}
+	c.scopes = fleet.NewScopes(scopes)
 }
 
 func (c *customs) collect(changes map[string]*bucketChange, id string, state *State) {
@@ -105,12 +123,11 @@ func (c *customs) apply(key string, change *bucketChange) error {
 func (c *customs) covering(groups []string) ([]bundle.Set, string) {
 	var sets []bundle.Set
 	var word strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(c.buckets)) {
-		if b := c.buckets[key]; b.scope.Covers(groups) {
-			sets = append(sets, b.set)
-			word.WriteString(strconv.FormatUint(b.edition, 36))
-			word.WriteByte(' ')
-		}
+	for _, i := range c.scopes.Covering(groups) {
+		b := c.buckets[c.order[i]]
+		sets = append(sets, b.set)
+		word.WriteString(strconv.FormatUint(b.edition, 36))
+		word.WriteByte(' ')
 	}
 	return sets, word.String()
 }
