@@ -107,19 +107,23 @@ func (x *Index) Indicators(t Tagging) []indicator.Indicator {
 // belongs to an app.
 type Spare struct{ Domain, AppID string }
 
-// Enforcement is what follows from tags for some devices.
-type Enforcement struct {
-	Indicators []indicator.Indicator
-	// Spares has each domain once, sorted.
-	Spares []Spare
-	// Apps are those the indicators belong to.
-	Apps []App
+// Enforced returns those of the taggings, one for each app at most, that have
+// consequences for a device in these groups. Apps that are not known have none.
+func (x *Index) Enforced(taggings []Tagging, groups []string) []*Tagging {
+	var enforced []*Tagging
+	for i := range taggings {
+		t := &taggings[i]
+		if _, known := x.apps[t.AppID]; known && t.Tag.Enforced() && t.Scope.Covers(groups) {
+			enforced = append(enforced, t)
+		}
+	}
+	return enforced
 }
 
-// Enforce returns what follows from taggings, one for each app at most, for a
-// device that is in these groups. A name below the domain of an app that is
-// tagged for the device is spared if it belongs to another app which is not;
-// a name that several apps share is spared if one of them is not.
+// Spares returns the names, each once and sorted, that have to be left alone
+// where these taggings are enforced: a name below the domain of an app that is
+// tagged is spared if it belongs to another app which is not; a name that
+// several apps share is spared if one of them is not.
 //
 // A tag may be for some people or some times only. A spared name is spared for
 // everybody, so the other app counts as tagged only if its tag is for at least
@@ -127,32 +131,24 @@ type Enforcement struct {
 // not refused than refused what belongs to an app that is fine for them. This
 // costs little, since a name that an app has for itself has an indicator of
 // its own, which no spare silences.
-func (x *Index) Enforce(taggings []Tagging, groups []string) Enforcement {
-	var e Enforcement
-	enforced := make(map[string]*indicator.Profile)
-	for i := range taggings {
-		t := &taggings[i]
-		if !t.Tag.Enforced() || !t.Scope.Covers(groups) {
-			continue
-		}
-		if app, ok := x.apps[t.AppID]; ok {
-			enforced[app.ID] = &t.Scope
-			e.Apps = append(e.Apps, app)
-			e.Indicators = append(e.Indicators, x.Indicators(*t)...)
-		}
+func (x *Index) Spares(enforced []*Tagging) []Spare {
+	scopes := make(map[string]*indicator.Profile, len(enforced))
+	for _, t := range enforced {
+		scopes[t.AppID] = &t.Scope
 	}
+	var spares []Spare
 	spared := make(map[string]bool)
-	for _, app := range e.Apps {
-		for _, f := range x.below[app.ID] {
-			i := slices.IndexFunc(f.owners, func(owner string) bool { return !includes(enforced[owner], enforced[app.ID]) })
+	for _, t := range enforced {
+		for _, f := range x.below[t.AppID] {
+			i := slices.IndexFunc(f.owners, func(owner string) bool { return !includes(scopes[owner], &t.Scope) })
 			if i >= 0 && !spared[f.name] {
 				spared[f.name] = true
-				e.Spares = append(e.Spares, Spare{Domain: f.name, AppID: f.owners[i]})
+				spares = append(spares, Spare{Domain: f.name, AppID: f.owners[i]})
 			}
 		}
 	}
-	slices.SortFunc(e.Spares, func(a, b Spare) int { return strings.Compare(a.Domain, b.Domain) })
-	return e
+	slices.SortFunc(spares, func(a, b Spare) int { return strings.Compare(a.Domain, b.Domain) })
+	return spares
 }
 
 // includes reports whether wide is for all people and times that narrow is

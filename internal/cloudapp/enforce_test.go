@@ -120,12 +120,14 @@ func TestEnforce(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e := index().Enforce(test.taggings, test.groups)
+			enforced := index().Enforced(test.taggings, test.groups)
 			var indicators, spares []string
-			for _, i := range e.Indicators {
-				indicators = append(indicators, i.Value+" "+string(i.Action))
+			for _, t := range enforced {
+				for _, i := range index().Indicators(*t) {
+					indicators = append(indicators, i.Value+" "+string(i.Action))
+				}
 			}
-			for _, s := range e.Spares {
+			for _, s := range index().Spares(enforced) {
 				spares = append(spares, s.Domain+" "+s.AppID)
 			}
 			if diff := cmp.Diff(test.indicators, indicators); diff != "" {

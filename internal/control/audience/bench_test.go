@@ -95,8 +95,7 @@ func BenchmarkOneRuleChanges(b *testing.B) {
 	for id := range s.Devices {
 		total += len(snapshot.Groups(id))
 	}
-	b.ReportMetric(float64(total)/float64(len(s.Devices)), "groups/device")
-	b.ReportMetric(float64(len(snapshot.Audiences())), "audiences")
+
 	// A group that a policy, a tag and an indicator mention.
 	id := s.Policies["01JNXC8VAA0000000000000007"].Assignment.Include[0]
 	tag := s.Taggings["app-3"]
@@ -113,6 +112,8 @@ func BenchmarkOneRuleChanges(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N), "ms/op")
 	b.ReportMetric(float64(moved)/float64(b.N), "moved/op")
+	b.ReportMetric(float64(total)/float64(len(s.Devices)), "groups/device")
+	b.ReportMetric(float64(len(snapshot.Audiences())), "audiences")
 }
 
 // BenchmarkOneDeviceChanges changes what one device of the large fleet says of

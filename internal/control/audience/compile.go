@@ -2,8 +2,8 @@ package audience
 
 import (
 	"fmt"
+	"iter"
 	"maps"
-	"slices"
 
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
@@ -29,14 +29,17 @@ type Compiler struct {
 	// settings and custom indicators.
 	generation uint64
 	last       *Snapshot
-	audiences  map[string]*Audience
+	// audiences are those that devices are in, by their keys, and users how
+	// many devices that are.
+	audiences map[string]*Audience
+	users     map[string]int
 }
 
 // New returns a Compiler that has compiled nothing yet.
 func New(c Config) *Compiler {
 	return &Compiler{
 		config: c, custom: newCustoms(c.Protected), members: newMembers(),
-		last: &Snapshot{devices: make(map[fleet.DeviceID]placement)}, audiences: make(map[string]*Audience),
+		last: &Snapshot{devices: make(map[fleet.DeviceID]placement)}, audiences: make(map[string]*Audience), users: make(map[string]int),
 	}
 }
 
@@ -67,13 +70,14 @@ func (c *Compiler) Compile(state *State, changed Changed) (*Snapshot, []fleet.De
 }
 
 // place finds the audiences of the devices that changed and of those that are
-// regrouped, or of all if regrouped is nil, and returns which devices it did
-// that for.
+// regrouped, or of all if regrouped is nil, and returns which devices
+// those are, with the ones that are gone.
 func (c *Compiler) place(state *State, changed Changed, regrouped map[fleet.DeviceID]bool) (*Snapshot, []fleet.DeviceID, error) {
 	next := &Snapshot{Revision: state.Revision, broken: c.members.broken()}
-	ids := maps.Keys(state.Devices)
+	var ids iter.Seq[fleet.DeviceID]
 	if regrouped == nil {
 		next.devices = make(map[fleet.DeviceID]placement, len(state.Devices))
+		ids = c.known(state)
 	} else {
 		next.devices = maps.Clone(c.last.devices)
 		maps.Copy(regrouped, changed.Devices)
@@ -84,6 +88,7 @@ func (c *Compiler) place(state *State, changed Changed, regrouped map[fleet.Devi
 		m := c.members.devices[id]
 		if m == nil {
 			delete(next.devices, id)
+			placed = append(placed, id)
 			continue
 		}
 		target := fleet.Target{Groups: withItself(m.all, id), OS: m.device.OS}
@@ -97,12 +102,33 @@ func (c *Compiler) place(state *State, changed Changed, regrouped map[fleet.Devi
 	return next, placed, nil
 }
 
+// known are the devices of the state, and those of before.
+func (c *Compiler) known(state *State) iter.Seq[fleet.DeviceID] {
+	return func(yield func(fleet.DeviceID) bool) {
+		for id := range state.Devices {
+			if !yield(id) {
+				return
+			}
+		}
+		for id := range c.last.devices {
+			if _, still := state.Devices[id]; !still && !yield(id) {
+				return
+			}
+		}
+	}
+}
+
 // finish dates what the placed devices have to enforce, raises the versions of
-// audiences where it must, and returns the devices that have something new.
+// audiences where it must, forgets those without devices, and returns the
+// devices that have something new.
 func (c *Compiler) finish(next *Snapshot, placed []fleet.DeviceID) (moved []fleet.DeviceID) {
 	raised := make(map[*Audience]*Audience)
 	for _, id := range placed {
-		p, before := next.devices[id], c.last.devices[id]
+		p, known := next.devices[id]
+		if !known {
+			continue
+		}
+		before := c.last.devices[id]
 		p.since = before.since
 		if before.audience == nil || before.audience.Digest != p.audience.Digest {
 			moved, p.since = append(moved, id), next.Revision
@@ -113,21 +139,49 @@ func (c *Compiler) finish(next *Snapshot, placed []fleet.DeviceID) (moved []flee
 		}
 		next.devices[id] = p
 	}
+	c.raise(next, raised)
+	c.forget(next, placed)
+	c.last = next
+	return moved
+}
+
+// raise puts the devices of audiences into ones that have the revision for
+// their version, and are the same otherwise.
+func (c *Compiler) raise(next *Snapshot, raised map[*Audience]*Audience) {
+	if len(raised) == 0 {
+		return
+	}
 	for a := range raised {
 		higher := *a
 		higher.Version = next.Revision
-		raised[a] = &higher
+		raised[a], c.audiences[a.Key] = &higher, &higher
 	}
-	c.audiences = make(map[string]*Audience)
 	for id, p := range next.devices {
 		if higher := raised[p.audience]; higher != nil {
 			p.audience = higher
 			next.devices[id] = p
 		}
-		c.audiences[p.audience.Key] = p.audience
 	}
-	c.last = next
-	return moved
+}
+
+// forget counts the devices of audiences, and forgets the audiences that the
+// placed devices were the last of.
+func (c *Compiler) forget(next *Snapshot, placed []fleet.DeviceID) {
+	for _, id := range placed {
+		if p, known := next.devices[id]; known {
+			c.users[p.audience.Key]++
+		}
+	}
+	for _, id := range placed {
+		before := c.last.devices[id].audience
+		if before == nil {
+			continue
+		}
+		if c.users[before.Key]--; c.users[before.Key] == 0 {
+			delete(c.users, before.Key)
+			delete(c.audiences, before.Key)
+		}
+	}
 }
 
 // spareKeys is how many more profiles are remembered than there are devices.
@@ -187,11 +241,11 @@ func (w *work) audience(key string) (*Audience, error) {
 	if before != nil && before.parts == made {
 		return before, nil
 	}
-	own, err := bundle.NewSet(slices.Values(w.records()))
+	sets, err := w.sets()
 	if err != nil {
 		return nil, err
 	}
-	set, err := bundle.Merge(append(custom, own)...)
+	set, err := merge(append(sets, custom...))
 	if err != nil {
 		return nil, err
 	}

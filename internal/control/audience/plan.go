@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"interdict/internal/bundle"
 	"interdict/internal/bypass"
 	"interdict/internal/cloudapp"
 	"interdict/internal/fleet"
@@ -33,6 +34,8 @@ type plan struct {
 	definitions []fleet.Definition
 	// keys are the keys of audiences by profile, see profile.
 	keys map[string]string
+	// tagged are the records of what follows from a tagging.
+	tagged map[*cloudapp.Tagging]bundle.Set
 }
 
 // variant is the policies and tags as they are for some devices.
@@ -46,7 +49,7 @@ func newPlan(state *State, custom *customs) *plan {
 		policies: sortedValues(state.Policies), taggings: sortedValues(state.Taggings),
 		trials: staging.Trials(sortedValues(state.Rollouts)), variants: make(map[string]*variant),
 		relevant: make(map[string]uint32), distinct: make(map[string]bool),
-		definitions: fleet.Definitions(), keys: make(map[string]string),
+		definitions: fleet.Definitions(), keys: make(map[string]string), tagged: make(map[*cloudapp.Tagging]bundle.Set),
 	}
 	var revoked []indicator.Scope
 	for _, r := range sortedValues(state.Revocations) {

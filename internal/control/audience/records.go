@@ -4,47 +4,98 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
+	"slices"
 
 	"interdict/internal/bundle"
+	"interdict/internal/cloudapp"
 	"interdict/internal/fleet"
 )
 
-// records are the settings, what follows from tags, and revocations.
-func (w *work) records() []bundle.Record {
-	var records []bundle.Record
-	for i := range w.plan.definitions {
-		d := &w.plan.definitions[i]
-		// A text that nobody set is no record.
-		if value := d.Get(&w.effective.Settings); value != "" {
-			records = append(records, bundle.Setting(d.Name, value, w.effective.Origin[d.Name]))
-		}
-	}
-	for _, i := range w.plan.revoked.Covering(w.groups) {
-		records = append(records, bundle.Revocation(w.plan.revocations[i].Revocation))
-	}
+// sets returns the sets that the audience's set is made of, other than custom
+// indicators.
+func (w *work) sets() ([]bundle.Set, error) {
+	var enforced []*cloudapp.Tagging
 	if w.state.Enabled(fleet.FeatureAppEnforcement) {
-		records = append(records, w.tagged()...)
+		enforced = w.compiler.config.Index.Enforced(w.variant.taggings, w.groups)
 	}
-	return records
+	own, err := bundle.NewSet(w.records(enforced))
+	if err != nil {
+		return nil, err
+	}
+	sets := []bundle.Set{own}
+	for _, t := range enforced {
+		set, err := w.tagged(t)
+		if err != nil {
+			return nil, err
+		}
+		sets = append(sets, set)
+	}
+	return sets, nil
 }
 
-// tagged are the records that follow from tags.
-func (w *work) tagged() []bundle.Record {
-	var records []bundle.Record
-	e := w.compiler.config.Index.Enforce(w.variant.taggings, w.groups)
-	for i := range e.Indicators {
-		// Tagging checks this too, but the server may have moved since.
-		if w.compiler.config.Protected.Check(&e.Indicators[i]) == nil {
-			records = append(records, bundle.Indicator(e.Indicators[i]))
+// records are the settings, revocations, and spared names.
+func (w *work) records(enforced []*cloudapp.Tagging) iter.Seq[bundle.Record] {
+	return func(yield func(bundle.Record) bool) {
+		for i := range w.plan.definitions {
+			d := &w.plan.definitions[i]
+			// A text that nobody set is no record.
+			if value := d.Get(&w.effective.Settings); value != "" && !yield(bundle.Setting(d.Name, value, w.effective.Origin[d.Name])) {
+				return
+			}
+		}
+		for _, i := range w.plan.revoked.Covering(w.groups) {
+			if !yield(bundle.Revocation(w.plan.revocations[i].Revocation)) {
+				return
+			}
+		}
+		for _, s := range w.compiler.config.Index.Spares(enforced) {
+			if !yield(bundle.Spare(s.Domain, s.AppID)) {
+				return
+			}
 		}
 	}
-	for _, app := range e.Apps {
-		records = append(records, bundle.App(app.ID, app.Name))
+}
+
+// tagged are the records of an app that is tagged: they are the same for all
+// devices in the tag's scope.
+func (w *work) tagged(t *cloudapp.Tagging) (bundle.Set, error) {
+	if set, made := w.plan.tagged[t]; made {
+		return set, nil
 	}
-	for _, s := range e.Spares {
-		records = append(records, bundle.Spare(s.Domain, s.AppID))
+	config := &w.compiler.config
+	app, _ := config.Index.App(t.AppID)
+	records := []bundle.Record{bundle.App(app.ID, app.Name)}
+	for _, i := range config.Index.Indicators(*t) {
+		// Tagging checks this too, but the server may have moved since.
+		if config.Protected.Check(&i) == nil {
+			records = append(records, bundle.Indicator(i))
+		}
 	}
-	return records
+	set, err := bundle.NewSet(slices.Values(records))
+	if err != nil {
+		return bundle.Set{}, err
+	}
+	w.plan.tagged[t] = set
+	return set, nil
+}
+
+// merge merges sets. The largest, which may have a hundred thousand records,
+// is copied once only, the others a few times.
+func merge(sets []bundle.Set) (bundle.Set, error) {
+	slices.SortFunc(sets, func(a, b bundle.Set) int { return b.Len() - a.Len() })
+	for len(sets) > 2 {
+		var pairs []bundle.Set
+		for pair := range slices.Chunk(sets[1:], 2) {
+			one, err := bundle.Merge(pair...)
+			if err != nil {
+				return bundle.Set{}, err
+			}
+			pairs = append(pairs, one)
+		}
+		sets = append(sets[:1], pairs...)
+	}
+	return bundle.Merge(sets...)
 }
 
 // key is a digest of what makes the audience: its settings, where they come
