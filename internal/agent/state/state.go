@@ -9,6 +9,7 @@
 //	bundle.json     the last good bundle, whole, under its signed header
 //	settings.json   the effective settings that were last reported
 //	set.json        the settings made with "interdict-agent set"
+//	appeals.json    users' bypasses of warnings and their requests for access
 //	policy.d/       the last good content of each drop-in file of policy
 //	events/         the local event log
 //	spool/          events on their way to the server
@@ -41,6 +42,7 @@ const DefaultRoot = "/var/lib/interdict-agent"
 const (
 	FileSettings = "settings.json"
 	FileSet      = "set.json"
+	FileAppeals  = "appeals.json"
 	DirPolicy    = "policy.d"
 	FileSocket   = "control.sock"
 	FileLock     = "lock"
@@ -202,7 +204,7 @@ func (d Dir) SaveCertificate(c tls.Certificate) error {
 // stays: what was set on it, what was reported last, and the local event log.
 func (d Dir) Erase() error {
 	// The identity goes first: without it the rest means nothing.
-	for _, name := range []string{fileIdentity, fileDevice, fileCA, fileBundle, fileBundle + damagedSuffix} {
+	for _, name := range []string{fileIdentity, fileDevice, fileCA, fileBundle, fileBundle + damagedSuffix, FileAppeals} {
 		if err := os.Remove(d.Path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("erasing the identity: %w", err)
 		}
