@@ -446,7 +446,7 @@ func TestARequestWaitsForTheServer(t *testing.T) {
 		away, sent = nil, nil
 		defer s.run()()
 		synctest.Wait()
-		s.a.Connected()
+		s.a.Requests(t.Context(), nil)
 		synctest.Wait()
 		if diff := cmp.Diff([]string{r.ID}, sent); diff != "" {
 			t.Errorf("sent after a restart (-want +got):\n%s", diff)

@@ -128,12 +128,13 @@ func (a *Appeals) file(r access.Request) error {
 
 // Requests takes in the requests of this device's users as the server has
 // them, all of them. Those that are not known here are ignored; those that
-// the server has forgotten are forgotten.
+// the server has forgotten are forgotten. What waits to be sent is sent: the
+// server is there.
 func (a *Appeals) Requests(ctx context.Context, all []access.Request) {
 	a.acts.Lock()
 	defer a.acts.Unlock()
-	now := a.cfg.Now()
-	decided, changed := a.merge(all, now)
+	token(a.unsent)
+	decided, changed := a.merge(all, a.cfg.Now())
 	if changed {
 		a.save(ctx)
 	}
@@ -233,9 +234,6 @@ func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) {
 	case <-wake:
 	}
 }
-
-// Connected has requests that wait sent at once: the server is back.
-func (a *Appeals) Connected() { token(a.unsent) }
 
 // final reports whether an error means that the server will never take the
 // request.

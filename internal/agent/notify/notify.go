@@ -1,113 +1,162 @@
 // Package notify decides who is told on their desktop that a connection was
-// refused, and how often.
+// refused, how often, in which words, and what comes of the buttons.
 //
-// The message goes to the session bus of the user whose program it was, as
-// org.freedesktop.Notifications defines it (version 1.2, 2011). Without a
-// session there is nobody to tell, which is not an error. One app makes one
-// notification for one user in a while, however often its programs try
-// again.
+// The message goes to the session of the user whose program it was: package
+// session finds it, package desktop speaks there. Without a session there is
+// nobody to tell, which is not an error; the why page says the same. One
+// program that is refused one app makes one notification for its user in a
+// while, however often it tries again.
+//
+// What a button does is decided elsewhere. A button counts for the user it was
+// shown to, once, and only while the notification is open.
 package notify
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/godbus/dbus/v5"
-
-	"interdict/internal/event"
+	"interdict/internal/access"
+	"interdict/internal/agent/appeal"
+	"interdict/internal/agent/notify/desktop"
+	"interdict/internal/agent/notify/session"
+	"interdict/internal/agent/wording"
+	"interdict/internal/bypass"
+	"interdict/internal/fleet"
 )
 
 const (
-	// quiet is how long an app stays silent for a user after a message.
+	// quiet is how long a program's attempts at an app stay silent for a
+	// user after a message.
 	quiet = 10 * time.Minute
 	// maxTold bounds what is remembered; when it is full everybody may be
 	// told again.
 	maxTold = 1024
-	// waiting bounds messages on their way, sendTimeout each of them.
+	// waiting bounds messages on their way, sendTimeout what each may take
+	// until it is handed over.
 	waiting     = 16
 	sendTimeout = 5 * time.Second
+	// openFor is how long the buttons of a notification work, maxOpen how
+	// many notifications of one user have buttons that do, and maxHelpers
+	// how many users.
+	openFor    = 30 * time.Minute
+	maxOpen    = 8
+	maxHelpers = 16
 )
 
-// Message is one notification.
-type Message struct {
-	UID           uint32
-	Title, Detail string
+// Helper is a helper in somebody's session, as desktop.Start starts one.
+type Helper interface {
+	Show(m desktop.Message) error
+	Open(p desktop.Page) error
+	Withdraw(key string) error
+	Close()
+	Ended() <-chan struct{}
 }
 
-// Config is what a Notifier needs.
+// Config is what a Notifier needs. Every field is required.
 type Config struct {
-	// Send delivers a message; SessionBus.Send where people are told.
-	// Required.
-	Send func(ctx context.Context, m Message) error
-	// Log is required.
+	// Settings returns those in force.
+	Settings func() fleet.Settings
+	// Session finds a user's session, as session.Finder does.
+	Session func(ctx context.Context, uid uint32) (session.Session, error)
+	// Start starts a helper, as desktop.Start does.
+	Start func(ctx context.Context, s session.Session, heard func(desktop.Report)) (Helper, error)
+	// Continue and Request are what buttons do, as appeal.Appeals does it.
+	Continue func(ctx context.Context, id string, uid uint32, reason string) (bypass.Bypass, error)
+	Request  func(ctx context.Context, id string, uid uint32, reason string) (access.Request, error)
+	// URL returns the why page of a refusal; empty while there is none.
+	URL func(id string) string
+	// Now is the clock, in whose zone times are told.
+	Now func() time.Time
 	Log *slog.Logger
 }
 
 // Notifier tells users what was refused. It is safe for concurrent use.
 type Notifier struct {
 	cfg   Config
-	queue chan Message
+	queue chan message
+	heard chan report
 
 	// mu guards told.
 	mu   sync.Mutex
 	told map[recipient]time.Time
+
+	// desks are the sessions in which something is open, started those whose
+	// helper has not ended. They belong to Run, as does what follows.
+	desks   map[uint32]*desk
+	started map[*desk]bool
+	// number makes keys.
+	number uint64
 }
 
-// recipient is a user and the app they were told about.
-type recipient struct {
+// recipient is a program and the refusal that its user was told about.
+type recipient struct{ refusal, program string }
+
+// message is what is to be shown to a user.
+type message struct {
 	uid uint32
-	app string
+	// compose writes it, without a key, when the user's language is known.
+	compose func(t *wording.Texts) desktop.Message
+	// refusal is what its buttons are about, empty for none.
+	refusal string
+	// replaces is the key of the one whose place it takes, if any.
+	replaces string
 }
 
-// New returns a Notifier. Run must be called for messages to be sent.
+// report is what a helper said.
+type report struct {
+	desk *desk
+	desktop.Report
+}
+
+// New returns a Notifier. Run must be called for messages to be shown.
 func New(cfg Config) *Notifier {
-	return &Notifier{cfg: cfg, queue: make(chan Message, waiting), told: make(map[recipient]time.Time)}
+	return &Notifier{
+		cfg: cfg, queue: make(chan message, waiting), heard: make(chan report),
+		told: make(map[recipient]time.Time), desks: make(map[uint32]*desk), started: make(map[*desk]bool),
+	}
 }
 
-// Refused tells the user behind an event of a refused connection, unless
-// they know. Any other event is ignored. It does not block.
-func (n *Notifier) Refused(e event.Event) {
-	if e.EventID != event.IDBlocked || e.User.UID == nil {
+// Refused tells a user of a refusal, unless they know. It does not block.
+func (n *Notifier) Refused(s appeal.Standing) {
+	settings := n.cfg.Settings()
+	if settings.Notifications == fleet.Off || !n.due(recipient{s.ID, s.Event.Process.Path}) {
 		return
 	}
-	subject := e.AppName
-	if subject == "" {
-		subject = e.Destination.Host
-	}
-	if subject == "" {
-		subject = e.Destination.IP.String()
-	}
-	if !n.due(recipient{*e.User.UID, subject}) {
+	url := n.cfg.URL(s.ID)
+	n.enqueue(message{uid: s.UID, refusal: s.ID, compose: func(t *wording.Texts) desktop.Message {
+		return refused(t, &s, &settings, url)
+	}})
+}
+
+// Answered tells a user what administrators decided about a request; refusal
+// is the id of what was refused, empty if that is not known any more. It does
+// not block.
+func (n *Notifier) Answered(_ context.Context, r access.Request, refusal string) {
+	settings := n.cfg.Settings()
+	if settings.Notifications == fleet.Off {
 		return
 	}
+	url, now := "", n.cfg.Now()
+	if refusal != "" {
+		url = n.cfg.URL(refusal)
+	}
+	n.enqueue(message{uid: r.UID, refusal: refusal, compose: func(t *wording.Texts) desktop.Message {
+		return answered(t, &r, url, now)
+	}})
+}
+
+func (n *Notifier) enqueue(m message) {
 	select {
-	case n.queue <- Message{UID: *e.User.UID, Title: subject + " is blocked", Detail: detail(e, subject)}:
+	case n.queue <- m:
 	default:
 	}
 }
 
-// detail says what happened, why, and whom to ask.
-func detail(e event.Event, subject string) string {
-	program := "A program"
-	if e.Process.Path != "" {
-		program = filepath.Base(e.Process.Path)
-	}
-	where := e.Destination.Host
-	if where == "" {
-		where = e.Destination.IP.String()
-	}
-	return fmt.Sprintf("%s tried to connect to %s. Your organisation does not allow %s on this device. Ask your administrator if you need it.",
-		program, where, subject)
-}
-
 func (n *Notifier) due(r recipient) bool {
-	now := time.Now()
+	now := n.cfg.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if last, ok := n.told[r]; ok && now.Sub(last) < quiet {
@@ -120,53 +169,42 @@ func (n *Notifier) due(r recipient) bool {
 	return true
 }
 
-// Run sends messages until ctx ends.
+// Run shows messages until ctx ends. It returns when all helpers are gone.
 func (n *Notifier) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			for d := range n.started {
+				d.helper.Close()
+				<-d.helper.Ended()
+			}
 			return nil
 		case m := <-n.queue:
-			sendCtx, cancel := context.WithTimeout(ctx, sendTimeout)
-			if err := n.cfg.Send(sendCtx, m); err != nil {
-				n.cfg.Log.DebugContext(ctx, "notifying", "error", err, "uid", m.UID)
+			if err := n.show(ctx, m); err != nil {
+				n.cfg.Log.DebugContext(ctx, "notifying", "error", err, "uid", m.uid)
 			}
-			cancel()
+		case r := <-n.heard:
+			n.hear(ctx, r)
+		case <-tick.C:
+			n.closeOld()
 		}
 	}
 }
 
-// SessionBus delivers messages to the session buses of the users of this
-// machine, whose sockets are RuntimeDir/UID/bus.
-type SessionBus struct {
-	// RuntimeDir is /run/user on every system with logind.
-	RuntimeDir string
-}
-
-// Send delivers a message. A user without a session is not an error.
-func (b SessionBus) Send(ctx context.Context, m Message) error {
-	socket := filepath.Join(b.RuntimeDir, strconv.FormatUint(uint64(m.UID), 10), "bus")
-	if _, err := os.Stat(socket); err != nil {
-		return nil
+// show hands a message to the helper in its user's session.
+func (n *Notifier) show(ctx context.Context, m message) error {
+	d := n.desks[m.uid]
+	if d == nil {
+		if len(n.desks) >= maxHelpers {
+			return errors.New("too many users are being told something")
+		}
+		var err error
+		if d, err = n.open(ctx, m.uid); err != nil {
+			return err
+		}
+		n.desks[m.uid], n.started[d] = d, true
 	}
-	conn, err := dbus.Dial("unix:path="+socket, dbus.WithContext(ctx))
-	if err != nil {
-		return fmt.Errorf("connecting to the session bus of user %d: %w", m.UID, err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
-		return fmt.Errorf("connecting to the session bus of user %d: %w", m.UID, err)
-	}
-	if err := conn.Hello(); err != nil {
-		return fmt.Errorf("connecting to the session bus of user %d: %w", m.UID, err)
-	}
-	object := conn.Object("org.freedesktop.Notifications", "/org/freedesktop/Notifications")
-	// Arguments: application, id to replace, icon, summary, body, actions,
-	// hints, and a time-out of -1, which leaves it to the desktop.
-	call := object.CallWithContext(ctx, "org.freedesktop.Notifications.Notify", 0,
-		"Interdict", uint32(0), "security-high", m.Title, m.Detail, []string{}, map[string]dbus.Variant{}, int32(-1))
-	if call.Err != nil {
-		return fmt.Errorf("notifying user %d: %w", m.UID, call.Err)
-	}
-	return nil
+	return n.put(d, m)
 }

@@ -3,174 +3,369 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
-	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/godbus/dbus/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"interdict/internal/access"
+	"interdict/internal/agent/appeal"
+	"interdict/internal/agent/notify/desktop"
+	"interdict/internal/agent/notify/session"
+	"interdict/internal/agent/wording"
+	"interdict/internal/bypass"
 	"interdict/internal/event"
+	"interdict/internal/fault"
+	"interdict/internal/fleet"
 )
 
-func refused(app, host string, uid uint32) event.Event {
-	return event.Event{
-		EventID: event.IDBlocked, Action: event.ActionBlocked, AppName: app, Destination: event.Destination{Host: host},
-		Process: event.Process{Path: "/usr/bin/curl"}, User: event.User{UID: &uid},
+func refusedOf(uid uint32, app, host, program string) appeal.Standing {
+	return appeal.Standing{
+		Refusal: appeal.Refusal{ID: strconv.Itoa(int(uid)) + app + host, UID: uid, Event: event.Event{
+			EventID: event.IDBlocked, Action: event.ActionBlocked, AppID: strings.ToLower(app), AppName: app,
+			Destination: event.Destination{Host: host}, Process: event.Process{Path: "/usr/bin/" + program},
+		}},
+		CanRequest: true,
 	}
 }
 
-func TestEachUserIsToldOfAnAppOnceInAWhile(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		var got []string
-		n := New(Config{Log: slog.New(slog.DiscardHandler), Send: func(_ context.Context, m Message) error {
-			got = append(got, strconv.FormatUint(uint64(m.UID), 10)+" "+m.Title)
-			return errors.New("the desktop is away")
-		}})
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			_ = n.Run(ctx)
-		}()
-		audited, nobody := refused("Tunes", "a.example", 1), refused("Tunes", "a.example", 1)
-		audited.EventID, nobody.User.UID = event.IDAudited, nil
-		address := refused("", "", 1)
-		address.Destination.IP = netip.MustParseAddr("192.0.2.1")
-		for _, e := range []event.Event{
-			refused("Tunes", "a.example", 1), refused("Tunes", "b.example", 1), refused("Tunes", "a.example", 2),
-			refused("Box", "box.example", 1), audited, nobody, refused("", "plain.example", 1), address,
-		} {
-			n.Refused(e)
-		}
-		synctest.Wait()
-		elapse(quiet)
-		n.Refused(refused("Tunes", "a.example", 1))
-		synctest.Wait()
-		want := []string{
-			"1 Tunes is blocked", "2 Tunes is blocked", "1 Box is blocked", "1 plain.example is blocked", "1 192.0.2.1 is blocked",
-			"1 Tunes is blocked",
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("messages (-want +got):\n%s", diff)
-		}
+func warnedOf(uid uint32, app, host, program string) appeal.Standing {
+	s := refusedOf(uid, app, host, program)
+	s.Event.Action, s.CanRequest, s.CanContinue = event.ActionWarned, false, true
+	return s
+}
+
+// house is a Notifier in a synctest bubble, with helpers that write down what
+// they are told.
+type house struct {
+	*Notifier
+	settings fleet.Settings
+	said     []string
+	helpers  map[uint32]*fakeHelper
+	// acts are the calls of Continue and Request, failing what they say.
+	acts    []string
+	failing error
+	lost    map[uint32]bool
+}
+
+// fakeHelper is a helper whose reports the test makes.
+type fakeHelper struct {
+	h      *house
+	name   string
+	heard  func(desktop.Report)
+	ended  chan struct{}
+	closed bool
+}
+
+func (f *fakeHelper) say(format string, args ...any) error {
+	f.h.said = append(f.h.said, f.name+" "+fmt.Sprintf(format, args...))
+	return nil
+}
+
+func (f *fakeHelper) Show(m desktop.Message) error {
+	var actions []string
+	for _, a := range m.Actions {
+		actions = append(actions, a.Name)
+	}
+	return f.say("%s: %s %v", m.Key, m.Title, actions)
+}
+func (f *fakeHelper) Open(p desktop.Page) error { return f.say("open %s for %s", p.URL, p.Key) }
+func (f *fakeHelper) Withdraw(key string) error { return f.say("withdraw %s", key) }
+func (f *fakeHelper) Ended() <-chan struct{}    { return f.ended }
+func (f *fakeHelper) Close() {
+	if f.closed {
+		return
+	}
+	f.closed = true
+	_ = f.say("end")
+	go func() {
+		f.heard(desktop.Report{})
+		close(f.ended)
+	}()
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{settings: fleet.Defaults(), helpers: make(map[uint32]*fakeHelper), lost: make(map[uint32]bool)}
+	h.Notifier = New(Config{
+		Settings: func() fleet.Settings { return h.settings },
+		Session: func(_ context.Context, uid uint32) (session.Session, error) {
+			if h.lost[uid] {
+				return session.Session{}, session.ErrNone
+			}
+			return session.Session{UID: uid, Language: wording.English}, nil
+		},
+		Start: func(_ context.Context, s session.Session, heard func(desktop.Report)) (Helper, error) {
+			f := &fakeHelper{h: h, name: strconv.Itoa(int(s.UID)), heard: heard, ended: make(chan struct{})}
+			h.helpers[s.UID] = f
+			return f, nil
+		},
+		Continue: func(_ context.Context, id string, uid uint32, reason string) (bypass.Bypass, error) {
+			h.acts = append(h.acts, fmt.Sprintf("%d continues %s %q", uid, id, reason))
+			return bypass.Bypass{Name: "Tunes", Until: time.Now().Add(time.Hour)}, h.failing
+		},
+		Request: func(_ context.Context, id string, uid uint32, reason string) (access.Request, error) {
+			h.acts = append(h.acts, fmt.Sprintf("%d requests %s %q", uid, id, reason))
+			return access.Request{AppName: "Tunes"}, h.failing
+		},
+		URL: func(id string) string { return "http://why/" + id }, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = h.Run(ctx)
+	}()
+	t.Cleanup(func() {
 		cancel()
 		<-ended
+	})
+	return h
+}
+
+// saw checks what the helpers were told since it was last called.
+func (h *house) saw(t *testing.T, when string, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if diff := cmp.Diff(want, h.said); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", when, diff)
+	}
+	h.said = nil
+}
+
+func TestEachUserIsToldOfAnAppAndAProgramOnceInAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.lost[3] = true
+		for _, s := range []appeal.Standing{
+			refusedOf(1, "Tunes", "", "curl"), refusedOf(1, "Tunes", "", "curl"), refusedOf(1, "Tunes", "", "wget"),
+			refusedOf(2, "Tunes", "", "curl"), refusedOf(1, "", "plain.example", "curl"), refusedOf(3, "Tunes", "", "curl"),
+		} {
+			h.Refused(s)
+			synctest.Wait()
+		}
+		h.saw(t, "at first",
+			"1 1: Tunes is blocked [default why request]", "1 2: Tunes is blocked [default why request]",
+			"2 3: Tunes is blocked [default why request]", "1 4: plain.example is blocked [default why request]")
+		elapse(quiet)
+		h.Refused(refusedOf(1, "Tunes", "", "curl"))
+		h.saw(t, "after a while", "1 5: Tunes is blocked [default why request]")
+		h.settings.Notifications = fleet.Off
+		h.Refused(refusedOf(1, "Box", "", "curl"))
+		h.Answered(t.Context(), access.Request{UID: 1, AppName: "Tunes", State: access.StateDenied}, "")
+		h.saw(t, "with notifications off")
+	})
+}
+
+func TestWhatButtonsDo(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		refusal appeal.Standing
+		demand  fleet.Demand
+		failing error
+		action  string
+		acts    []string
+		said    []string
+	}{
+		{"a click asks why", refusedOf(1, "Tunes", "", "curl"), "", nil, "default", nil, []string{"1 open http://why/1Tunes for 1"}},
+		{"why", refusedOf(1, "Tunes", "", "curl"), "", nil, "why", nil, []string{"1 open http://why/1Tunes for 1"}},
+		{
+			"request", refusedOf(1, "Tunes", "", "curl"), "", nil, "request",
+			[]string{`1 requests 1Tunes ""`},
+			[]string{"1 1: Access to Tunes requested []"},
+		},
+		{
+			"continue", warnedOf(1, "Tunes", "", "curl"), "", nil, "continue",
+			[]string{`1 continues 1Tunes ""`},
+			[]string{"1 1: You may go on []"},
+		},
+		{"continue needs a reason", warnedOf(1, "Tunes", "", "curl"), fleet.Required, nil, "continue", nil, []string{"1 open http://why/1Tunes for 1"}},
+		{"request needs a reason", refusedOf(1, "Tunes", "", "curl"), fleet.Required, nil, "request", nil, []string{"1 open http://why/1Tunes for 1"}},
+		{
+			"continue fails", warnedOf(1, "Tunes", "", "curl"), "", fault.New(fault.TooMany, "too many"), "continue",
+			[]string{`1 continues 1Tunes ""`},
+			[]string{"1 open http://why/1Tunes for 1"},
+		},
+		{"a button that was not there", refusedOf(1, "Tunes", "", "curl"), "", nil, "continue", nil, nil},
+		{"nonsense", refusedOf(1, "Tunes", "", "curl"), "", nil, "rm -rf /", nil, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t)
+				h.settings.BypassReason, h.failing = test.demand, test.failing
+				h.Refused(test.refusal)
+				synctest.Wait()
+				h.said = nil
+				h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Shown})
+				h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Invoked, Action: test.action})
+				// Whatever it is, it is done once.
+				h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Invoked, Action: test.action})
+				h.saw(t, "told", test.said...)
+				if diff := cmp.Diff(test.acts, h.acts); diff != "" {
+					t.Errorf("acts (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestAHelperSpeaksForItsOwnUserAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.Refused(warnedOf(1, "Tunes", "", "curl"))
+		synctest.Wait()
+		h.Refused(warnedOf(2, "Tunes", "", "curl"))
+		synctest.Wait()
+		// The second user's process claims what the first was shown.
+		h.helpers[2].heard(desktop.Report{Key: "1", What: desktop.Invoked, Action: actionContinue})
+		h.helpers[2].heard(desktop.Report{Key: "1", What: desktop.Closed})
+		h.helpers[2].heard(desktop.Report{Key: "nobody's", What: "exploded"})
+		synctest.Wait()
+		if len(h.acts) != 0 {
+			t.Errorf("it did %v", h.acts)
+		}
+		h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Invoked, Action: actionContinue})
+		synctest.Wait()
+		if diff := cmp.Diff([]string{`1 continues 1Tunes ""`}, h.acts); diff != "" {
+			t.Errorf("the first user's own (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestAHelperLivesWhileSomethingIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		tell := func() {
+			h.Refused(refusedOf(1, "Tunes", "", "curl"))
+			synctest.Wait()
+			h.said = nil
+		}
+		tell()
+		h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Closed})
+		h.saw(t, "when it was closed", "1 end")
+		elapse(quiet)
+		tell()
+		elapse(openFor + time.Minute)
+		h.saw(t, "when nobody answered", "1 withdraw 2", "1 end")
+		tell()
+		h.helpers[1].heard(desktop.Report{})
+		synctest.Wait()
+		elapse(quiet)
+		h.Refused(refusedOf(1, "Tunes", "", "curl"))
+		h.saw(t, "when it died a new one", "1 4: Tunes is blocked [default why request]")
+		h.Answered(t.Context(), access.Request{UID: 2, AppName: "Tunes", State: access.StateDenied}, "")
+		synctest.Wait()
+		h.helpers[2].heard(desktop.Report{Key: "5", What: desktop.Shown})
+		h.saw(t, "after a message without buttons", "2 5: Access to Tunes denied []", "2 end")
+	})
+}
+
+func TestWhatIsOpenIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		for i := range maxOpen + 1 {
+			h.Refused(refusedOf(1, "App"+strconv.Itoa(i), "", "curl"))
+			synctest.Wait()
+		}
+		if last := h.said[maxOpen]; last != "1 withdraw 1" {
+			t.Errorf("the oldest does not make room: %q", h.said)
+		}
+		for uid := range uint32(2 * maxHelpers) {
+			h.Refused(refusedOf(uid+10, "Tunes", "", "curl"))
+			synctest.Wait()
+		}
+		if n := len(h.helpers); n != maxHelpers {
+			t.Errorf("%d helpers run, want %d", n, maxHelpers)
+		}
 	})
 }
 
 func TestADesktopThatHangsHoldsNobodyUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := New(Config{Log: slog.New(slog.DiscardHandler)})
-		for uid := range uint32(2 * maxTold) {
-			n.Refused(refused("Tunes", "a.example", uid))
-		}
-		if len(n.told) > maxTold {
-			t.Errorf("%d users are remembered, want at most %d", len(n.told), maxTold)
-		}
+	n := New(Config{
+		Settings: fleet.Defaults, Now: time.Now, URL: func(string) string { return "" }, Log: slog.New(slog.DiscardHandler),
+		Session: func(context.Context, uint32) (session.Session, error) { return session.Session{}, errors.New("unused") },
 	})
-}
-
-func TestTheMessageSaysWhatAndWhomToAsk(t *testing.T) {
-	got := detail(refused("Tunes", "a.example", 1), "Tunes")
-	want := "curl tried to connect to a.example. Your organisation does not allow Tunes on this device. Ask your administrator if you need it."
-	if got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	for uid := range uint32(2 * maxTold) {
+		n.Refused(refusedOf(uid, "Tunes", "", "curl"))
+	}
+	if len(n.told) > maxTold {
+		t.Errorf("%d users are remembered, want at most %d", len(n.told), maxTold)
 	}
 }
 
-func TestWithoutASessionNobodyIsTold(t *testing.T) {
-	if err := (SessionBus{RuntimeDir: t.TempDir()}).Send(t.Context(), Message{UID: 1}); err != nil {
-		t.Errorf("got %v, want no error", err)
-	}
-}
-
-func TestABusThatHangsUpIsAnError(t *testing.T) {
-	runtimeDir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(runtimeDir, "1"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("unix", filepath.Join(runtimeDir, "1", "bus"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		if c, err := l.Accept(); err == nil {
-			_ = c.Close()
+func TestTheTextOfARefusal(t *testing.T) {
+	const url = "http://why/1"
+	for _, test := range []struct {
+		name     string
+		refusal  appeal.Standing
+		language wording.Language
+		settings fleet.Settings
+		title    string
+		body     string
+	}{
+		{
+			"blocked", refusedOf(1, "Tunes", "a.example", "curl"), wording.English,
+			fleet.Settings{},
+			"Tunes is blocked",
+			"curl tried to connect to a.example. Your organisation does not allow Tunes on this device. Questions? Ask your IT support.",
+		},
+		{
+			"blocked, in German", refusedOf(1, "Tunes", "a.example", "curl"), wording.German,
+			fleet.Settings{SupportContact: "help@corp.example"},
+			"Tunes ist gesperrt",
+			"curl wollte sich mit a.example verbinden. Ihre Organisation erlaubt Tunes auf diesem Gerät nicht. Fragen beantwortet: help@corp.example.",
+		},
+		{
+			"a host of no app", refusedOf(1, "", "a.example", "curl"), wording.English,
+			fleet.Settings{},
+			"a.example is blocked",
+			"curl tried to connect to a.example. Your organisation does not allow connections to a.example from this device. Questions? Ask your IT support.",
+		},
+		{
+			"warned", warnedOf(1, "Tunes", "a.example", "curl"), wording.German,
+			fleet.Settings{},
+			"Tunes: Möchten Sie fortfahren?",
+			"curl wollte sich mit a.example verbinden. Ihre Organisation rät von Tunes ab. Sie dürfen fortfahren, wenn Sie es brauchen. Fragen beantwortet: Ihre IT-Abteilung.",
+		},
+		{
+			"the administrator's words", refusedOf(1, "Tunes", "a.example", "curl"), wording.German,
+			fleet.Settings{NotificationText: "{app} ({host}): {reason} -> {contact}", SupportContact: "4711"},
+			"Tunes ist gesperrt",
+			"Tunes (a.example): Ihre Organisation erlaubt Tunes auf diesem Gerät nicht. -> 4711",
+		},
+	} {
+		got := refused(wording.For(test.language), &test.refusal, &test.settings, url)
+		if got.Title != test.title || got.Body != test.body || got.Link != url {
+			t.Errorf("%s: got %q, %q", test.name, got.Title, got.Body)
 		}
-	}()
-	defer func() { _ = l.Close() }()
-	if err := (SessionBus{RuntimeDir: runtimeDir}).Send(t.Context(), Message{UID: 1}); err == nil {
-		t.Error("got no error")
+	}
+	nameless := refusedOf(1, "Tunes", "a.example", "")
+	nameless.Event.Process.Path = ""
+	if got := refused(wording.For(wording.English), &nameless, &fleet.Settings{}, ""); !strings.HasPrefix(got.Body, "A program tried") || len(got.Actions) != 1 {
+		t.Errorf("without program and page got %+v", got)
 	}
 }
 
-// desktop answers as a notification service does.
-type desktop struct{ got chan [2]string }
-
-// Notify is the method of org.freedesktop.Notifications.
-func (d desktop) Notify(_ string, _ uint32, _, title, body string, _ []string, _ map[string]dbus.Variant, _ int32) (uint32, *dbus.Error) {
-	d.got <- [2]string{title, body}
-	return 1, nil
-}
-
-func TestARealBusDeliversTheMessage(t *testing.T) {
-	daemon, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		const reason = "NOT TESTED: dbus-daemon is not installed, so no session bus can be started"
-		if os.Getenv("CI") != "" {
-			t.Fatal(reason)
+func TestTheTextOfAnAnswer(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		request access.Request
+		want    string
+	}{
+		{access.Request{AppName: "Tunes", State: access.StateApproved, Until: now.Add(2 * time.Hour)}, "Zugriff auf Tunes genehmigt: Sie können Tunes nutzen bis 14:00."},
+		{access.Request{AppID: "tunes", State: access.StateApproved, Note: "Viel Spaß"}, "Zugriff auf tunes genehmigt: Sie können tunes von jetzt an nutzen. Der Administrator schreibt: Viel Spaß"},
+		{access.Request{Host: "a.example", State: access.StateDenied}, "Zugriff auf a.example abgelehnt: Ihr Antrag wurde nicht genehmigt."},
+		{access.Request{AppName: "Tunes", State: access.StateRevoked}, "Zugriff auf Tunes beendet: Die Genehmigung wurde zurückgenommen."},
+	} {
+		m := answered(wording.For(wording.German), &test.request, "", now)
+		if got := m.Title + ": " + m.Body; got != test.want {
+			t.Errorf("got  %s\nwant %s", got, test.want)
 		}
-		t.Skip(reason)
-	}
-	runtimeDir := t.TempDir()
-	uid := uint32(os.Getuid())
-	dir := filepath.Join(runtimeDir, strconv.FormatUint(uint64(uid), 10))
-	if err = os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	address := "unix:path=" + filepath.Join(dir, "bus")
-	cmd := exec.CommandContext(t.Context(), daemon, "--session", "--nofork", "--print-address", "--address="+address)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err = cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	// The address is printed when the bus is there.
-	if _, err = out.Read(make([]byte, 256)); err != nil {
-		t.Fatal(err)
-	}
-	conn, err := dbus.Connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	d := desktop{got: make(chan [2]string, 1)}
-	if err := conn.Export(d, "/org/freedesktop/Notifications", "org.freedesktop.Notifications"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.RequestName("org.freedesktop.Notifications", dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatal(err)
-	}
-	if err := (SessionBus{RuntimeDir: runtimeDir}).Send(t.Context(), Message{UID: uid, Title: "Tunes is blocked", Detail: "why"}); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-d.got; got[0] != "Tunes is blocked" || !strings.Contains(got[1], "why") {
-		t.Errorf("the desktop got %q", got)
 	}
 }
 
