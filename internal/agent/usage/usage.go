@@ -37,10 +37,13 @@ const (
 	interval = 5 * time.Minute
 	// maxWaiting bounds the connections whose owner has not been looked for.
 	maxWaiting = 1024
-	// findFor bounds a look-up. After one of some length there is none for
-	// restFor times as long.
+	// findFor bounds a look-up. There is one after another for workFor, and
+	// then none for restFor times as long as that took, but for minRest at
+	// least: waking the worker for each would cost the packets' path most.
 	findFor = 100 * time.Millisecond
+	workFor = 5 * time.Millisecond
 	restFor = 9
+	minRest = 20 * time.Millisecond
 )
 
 // Config is what New needs. Every field is required.
@@ -140,11 +143,9 @@ func (c *Collector) work(ctx context.Context) {
 	for {
 		select {
 		case u := <-queue:
-			if took := c.count(ctx, u); took > 0 {
-				// Connections wait meanwhile, or count for nobody.
-				queue = nil
-				rest.Reset(restFor * took)
-			}
+			// Connections wait during the rest, or count for nobody.
+			queue = nil
+			rest.Reset(max(minRest, restFor*c.count(ctx, u)))
 		case <-rest.C:
 			queue = c.queue
 		case <-report.C:
@@ -157,15 +158,26 @@ func (c *Collector) work(ctx context.Context) {
 	}
 }
 
-// count counts a connection for its owner, and returns how long that took to
-// find.
-func (c *Collector) count(ctx context.Context, u use) time.Duration {
-	began := time.Now()
+// count counts a connection and those that wait behind it for their owners,
+// and returns how long that took.
+func (c *Collector) count(ctx context.Context, u use) (took time.Duration) {
+	for began := time.Now(); ; {
+		c.tally.add(keyOf(u.host, c.owner(ctx, u.flow)))
+		if took = time.Since(began); took >= workFor {
+			return took
+		}
+		select {
+		case u = <-c.queue:
+		default:
+			return took
+		}
+	}
+}
+
+func (c *Collector) owner(ctx context.Context, f netguard.Flow) process.Owner {
 	ctx, cancel := context.WithTimeout(ctx, findFor)
 	defer cancel()
-	owner := c.cfg.Owner(ctx, u.flow)
-	c.tally.add(keyOf(u.host, owner))
-	return time.Since(began)
+	return c.cfg.Owner(ctx, f)
 }
 
 // drain counts what waits for nobody in particular.
