@@ -319,21 +319,28 @@ func TestEncryptedNameServices(t *testing.T) {
 		report string
 	}{
 		{
-			"DNS over HTTPS by its name", [][]byte{tcpPacket(client, server, 1, clientHello(t, "dns.quad9.net"))}, "", netguard.Refuse,
+			"DNS over HTTPS by its name",
+			[][]byte{tcpPacket(client, server, 1, clientHello(t, "dns.quad9.net"))},
+			"", netguard.Refuse,
 			"dns.quad9.net tls_sni tcp:443\n",
 		},
 		{
-			"DNS over HTTPS by its address", [][]byte{tcpPacket(client, quad9, 1, clientHello(t, "front.example"))}, "", netguard.Refuse,
+			"DNS over HTTPS by its address",
+			[][]byte{tcpPacket(client, quad9, 1, clientHello(t, "front.example"))},
+			"", netguard.Refuse,
 			"front.example tls_sni tcp:443\n",
 		},
 		{"DNS over TLS that says no name", [][]byte{tcpPacket(client, other, 1, []byte("SSH-2.0-client\r\n"))}, "", netguard.Refuse, " ip tcp:853\n"},
 		{"DNS over TLS", [][]byte{tcpPacket(client, other, 1, clientHello(t, "resolver.example"))}, "", netguard.Refuse, "resolver.example tls_sni tcp:853\n"},
 		{
-			"DNS over TLS that is allowed", [][]byte{tcpPacket(client, other, 1, clientHello(t, "resolver.example"))},
+			"DNS over TLS that is allowed",
+			[][]byte{tcpPacket(client, other, 1, clientHello(t, "resolver.example"))},
 			"resolver.example", netguard.Accept, "",
 		},
 		{
-			"DNS over QUIC", [][]byte{udpPacket(client, other, quic[0]), udpPacket(client, other, quic[1])}, "", netguard.Refuse,
+			"DNS over QUIC",
+			[][]byte{udpPacket(client, other, quic[0]), udpPacket(client, other, quic[1])},
+			"", netguard.Refuse,
 			"resolver.example quic_sni quic:853\n",
 		},
 	} {

@@ -252,9 +252,10 @@ func (p *program) answers() {
 }
 
 // refusals fills the chains that say no. A reset passes, since it is what
-// ends the connection on the far side; so does ICMP on a refused connection,
-// since it is the refusal itself: the kernel counts an error to the
-// connection that caused it, mark and all.
+// ends the connection on the far side; so does an ICMP error about a refused
+// connection, since it is the refusal itself: the kernel counts it to the
+// connection that caused it, mark and all, as related. What else there is, a
+// ping to an address that is refused to some, is a connection of its own.
 func (p *program) refusals() {
 	tcp := protocol(unix.IPPROTO_TCP)
 	reset := reject(rejectTCPReset, 0)
@@ -264,6 +265,8 @@ func (p *program) refusals() {
 	p.rule(chainRefuse, tcp, hasReset(), match{accept()})
 	p.rule(chainRefuse, tcp, match{count(CounterRefusedPackets), reset})
 	p.rule(chainRefuse, protocol(unix.IPPROTO_UDP), match{count(CounterRefusedPackets), prohibit})
+	own := trackState(expr.CtStateBitNEW | expr.CtStateBitESTABLISHED)
+	p.rule(chainRefuse, own, match{count(CounterRefusedPackets), prohibit})
 
 	p.rule(chainAddresses, dest4(setRefused4), match{goTo(chainRefuseAddress)})
 	p.rule(chainAddresses, dest6(setRefused6), match{goTo(chainRefuseAddress)})
