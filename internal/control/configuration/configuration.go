@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 
+	"interdict/internal/bypass"
 	"interdict/internal/control/audience"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -23,6 +24,7 @@ func ReadAll(tx *store.Tx) (Edit, error) {
 		readInto(tx.Groups(), fresh.Groups, func(g *fleet.Group) string { return g.ID }),
 		readInto(tx.Policies(), fresh.Policies, func(p *fleet.Policy) string { return p.ID }),
 		readInto(tx.Indicators(), fresh.Indicators, func(i *indicator.Indicator) string { return i.ID }),
+		readInto(tx.Revocations(), fresh.Revocations, func(r *bypass.ScopedRevocation) string { return r.ID }),
 		readTaggings(tx, fresh), readFeatures(tx, fresh), readDevices(tx, fresh),
 	)
 	if err != nil {
@@ -121,6 +123,11 @@ func readOne(tx *store.Tx, t store.Touched) (edit, error) {
 		return readDoc(tx.Indicators(), t.ID, func(s *audience.State, c *audience.Changed) map[string]indicator.Indicator {
 			c.Indicators[t.ID] = true
 			return s.Indicators
+		})
+	case store.KindRevocation:
+		return readDoc(tx.Revocations(), t.ID, func(s *audience.State, c *audience.Changed) map[string]bypass.ScopedRevocation {
+			c.Revocations = true
+			return s.Revocations
 		})
 	case store.KindTagging:
 		return readTagging(tx, t.ID)

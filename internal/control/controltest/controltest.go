@@ -15,8 +15,10 @@ import (
 	"interdict/catalog"
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/appeal"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/groups"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/fault"
@@ -56,8 +58,10 @@ type Server struct {
 
 	Credentials  *credential.Service
 	Enrolment    *enrol.Service
+	Groups       *groups.Service
 	Indicators   *indicators.Service
 	Observations *observation.Service
+	Appeals      *appeal.Service
 	Clock        *Clock
 	// End ends the services and their store, before the test does.
 	End func()
@@ -103,13 +107,18 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 	if err != nil {
 		tb.Fatalf("making the observations: %v", err)
 	}
+	appeals, err := appeal.New(appeal.Config{Control: service, Store: st, Retention: 90 * 24 * time.Hour})
+	if err != nil {
+		tb.Fatalf("making the appeals: %v", err)
+	}
 	if err := service.Start(tb.Context()); err != nil {
 		tb.Fatalf("starting the service: %v", err)
 	}
 	s := &Server{
 		Service: service, Credentials: credential.New(credential.Config{Control: service}),
-		Enrolment: enrol.New(enrol.Config{Control: service}), Indicators: indicators.New(indicators.Config{Control: service}),
-		Observations: observations, Clock: clock, t: tb,
+		Enrolment: enrol.New(enrol.Config{Control: service}), Groups: groups.New(groups.Config{Control: service}),
+		Indicators:   indicators.New(indicators.Config{Control: service}),
+		Observations: observations, Appeals: appeals, Clock: clock, t: tb,
 	}
 	s.End = sync.OnceFunc(func() {
 		if err := service.Shutdown(context.WithoutCancel(tb.Context())); err != nil {
@@ -196,9 +205,9 @@ func (s *Server) NewDevice(name string, groups ...string) *Device {
 }
 
 // NewGroup makes a group and returns its id.
-func (s *Server) NewGroup(n control.NewGroup) string {
+func (s *Server) NewGroup(n groups.NewGroup) string {
 	s.t.Helper()
-	g, _, err := s.CreateGroup(s.t.Context(), Admin(), n)
+	g, _, err := s.Groups.Create(s.t.Context(), Admin(), n)
 	if err != nil {
 		s.t.Fatalf("making group %q: %v", n.Name, err)
 	}

@@ -5,8 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"interdict/internal/bundle"
 	"interdict/internal/control/presence"
+	"interdict/internal/event"
 	"interdict/internal/fleet"
 )
 
@@ -104,5 +107,14 @@ func Silent(tb testing.TB, s *presence.Session) {
 	case m := <-s.Messages():
 		tb.Errorf("got message %+v, want none", m)
 	default:
+	}
+}
+
+// Observe reports events.
+func (d *Device) Observe(events ...event.Event) {
+	d.t.Helper()
+	r, err := d.Observations.Ingest(d.t.Context(), d.ID, ulid.Make().String(), events)
+	if err != nil || r.Stored != len(events) {
+		d.t.Fatalf("reporting events of %s: %+v (%v)", d.ID, r, err)
 	}
 }
