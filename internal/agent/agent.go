@@ -3,7 +3,8 @@
 // observation becomes as an event, and what the commands may ask of it.
 //
 // The kernel's rules come first. An agent that starts reads the last good
-// bundle from disk and has it in force before it looks for a network. When it
+// bundle and this machine's own channels (drop-in files, the environment, what
+// was set with a command) and has them in force before it looks for a network. When it
 // ends, in order or not, it leaves the kernel's rules as they are: addresses
 // that are refused stay refused, and what would be inspected passes or is
 // refused according to the fail mode. Only rescue and unenroll remove them.
@@ -14,6 +15,11 @@
 // only then is the bundle acknowledged. At no instant is a connection judged
 // by neither the old rules nor the new. When a step fails the old rules are
 // put back.
+//
+// A machine that is not enrolled has an agent all the same: it enforces what
+// the machine's own channels say, writes its events to the local log and speaks
+// to no server. When the machine is enrolled the agent begins anew as the
+// server's.
 //
 // What only this operating system can do is behind Platform. The rooms below
 // this one do the rest: uplink, journal, notify, health, state, and on the
@@ -29,6 +35,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,13 +44,14 @@ import (
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/journal"
 	"interdict/internal/agent/netguard"
-	"interdict/internal/agent/notify"
+	"interdict/internal/agent/notify/desktop"
 	"interdict/internal/agent/process"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
 	"interdict/internal/bundle"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
+	"interdict/internal/indicator"
 )
 
 // QueueBase is the number of the first queue that packets come through.
@@ -86,44 +94,74 @@ type Platform struct {
 type Config struct {
 	Dir      state.Dir
 	Platform Platform
+	// PolicyDir is where drop-in files are; empty for none.
+	PolicyDir string
+	// Environ are the variables that settings are read from, as os.Environ
+	// returns them.
+	Environ []string
+	// Desktop is this program as a user's desktop helper.
+	Desktop desktop.Program
 	// Facts are what this machine says of itself.
 	Facts bundle.Facts
-	// Ready is called when the rules of the last good bundle are in force;
-	// nil for nobody to tell.
+	// Ready is called when the rules of the last good bundle and of the
+	// machine's own channels are in force; nil for nobody to tell.
 	Ready func()
 	Log   *slog.Logger
 }
 
 // agent is a running agent.
 type agent struct {
-	cfg      Config
+	cfg Config
+	// id is zero for a machine that is not enrolled; uplink then is nil.
 	id       state.Identity
 	started  time.Time
 	health   *health.Set
 	journal  *journal.Journal
 	observer *observer
 	enforcer *enforcer
+	locals   *locals
+	users    *users
+	uses     *uses
 	uplink   *uplink.Uplink
 	// end ends the agent; erase is set when the identity is to go with it,
-	// and keepEvents when the local event log is not to go as well.
-	end               context.CancelCauseFunc
-	erase, keepEvents atomic.Bool
+	// and keepEvents when the local event log is not to go as well. renew is
+	// set when it is to begin anew, since the machine was enrolled.
+	end                      context.CancelCauseFunc
+	erase, keepEvents, renew atomic.Bool
 }
 
-// errUnenrolled ends an agent whose machine is no device any more.
-var errUnenrolled = errors.New("the device was unenrolled")
+// What ends an agent while its context lasts.
+var (
+	errUnenrolled = errors.New("the device was unenrolled")
+	errEnrolled   = errors.New("the machine was enrolled")
+)
 
 // Run is an agent, until ctx ends or the device is unenrolled. Without an
-// identity in the directory the error wraps state.ErrNotEnrolled.
+// identity in the directory it enforces what the machine itself says.
 func Run(ctx context.Context, cfg Config) error {
 	unlock, err := lock(cfg.Dir.Path(state.FileLock))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if cfg.Ready != nil {
+		cfg.Ready = sync.OnceFunc(cfg.Ready)
+	}
+	for {
+		again, err := runOnce(ctx, cfg)
+		if err != nil || !again {
+			return err
+		}
+		cfg.Log.InfoContext(ctx, "the machine was enrolled; from now on the server's policies count")
+	}
+}
+
+// runOnce is an agent with the identity that there is now. It returns true
+// when there is another.
+func runOnce(ctx context.Context, cfg Config) (again bool, err error) {
 	id, err := cfg.Dir.Identity()
-	if err != nil {
-		return err
+	if err != nil && !errors.Is(err, state.ErrNotEnrolled) {
+		return false, err
 	}
 	a := &agent{cfg: cfg, id: id, started: time.Now().UTC(), health: &health.Set{}}
 	for code, missing := range cfg.Platform.Missing {
@@ -131,14 +169,16 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	system, hasSystem := journal.NewSystem(cfg.Log)
 	jc := journal.Config{
-		LogDir: cfg.Dir.Path(state.DirEvents), SpoolDir: cfg.Dir.Path(state.DirSpool),
-		Device: string(id.DeviceID), Health: a.health, Log: cfg.Log,
+		LogDir: cfg.Dir.Path(state.DirEvents), Device: string(id.DeviceID), Health: a.health, Log: cfg.Log,
+	}
+	if a.managed() {
+		jc.SpoolDir = cfg.Dir.Path(state.DirSpool)
 	}
 	if hasSystem {
 		jc.System = system.Write
 	}
 	if a.journal, err = journal.Open(jc); err != nil {
-		return err
+		return false, err
 	}
 
 	// What writes events down ends last, so that it gets everything.
@@ -158,8 +198,11 @@ func Run(ctx context.Context, cfg Config) error {
 			err = errors.Join(err, cfg.Dir.RemoveEvents())
 		}
 	}
-	return err
+	return a.renew.Load() && err == nil, err
 }
+
+// managed reports whether there is a server.
+func (a *agent) managed() bool { return a.id.DeviceID != "" }
 
 // run brings the judging half up, then the half that talks to others, and
 // takes both down again.
@@ -167,35 +210,48 @@ func (a *agent) run(ctx context.Context) (err error) {
 	ctx, a.end = context.WithCancelCause(ctx)
 	defer a.end(nil)
 
-	notifier := notify.New(notify.Config{Send: notify.SessionBus{RuntimeDir: "/run/user"}.Send, Log: a.cfg.Log})
+	a.users = a.newUsers()
 	a.observer = newObserver(observerConfig{
 		Finder: a.cfg.Platform.Finder, Health: a.health, Log: a.cfg.Log, Record: func(ctx context.Context, e event.Event) {
 			a.journal.Record(ctx, e)
-			notifier.Refused(e)
+			a.users.refused(e)
 		},
+		Why: a.users.why,
 	})
+	a.uses = a.openUses(ctx)
 	inspector, err := netguard.NewInspector(netguard.InspectorConfig{
 		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,
+		Used: a.uses.used(), Replier: a.cfg.Platform.Replier,
 	})
 	if err != nil {
 		return err
 	}
 	a.enforcer = newEnforcer(enforcerConfig{
 		Platform: a.cfg.Platform, Inspector: inspector, Observer: a.observer, Journal: a.journal,
-		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL), Health: a.health, Log: a.cfg.Log,
+		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL), Changed: a.settingsChanged, Revoked: a.users.appeals.Revoke,
+		Health: a.health, Log: a.cfg.Log,
+	})
+	a.locals = newLocals(localsConfig{
+		Dir: a.cfg.Dir, PolicyDir: a.cfg.PolicyDir, Environ: a.cfg.Environ, Protected: protected(a.id.ServerURL),
+		Apply: a.enforcer.SetLocal, Journal: a.journal, Health: a.health, Log: a.cfg.Log,
 	})
 	a.observer.start(context.WithoutCancel(ctx))
+	a.uses.start(context.WithoutCancel(ctx))
 	defer func() {
 		err = errors.Join(err, a.enforcer.shutdown(context.WithoutCancel(ctx)))
 		inspector.Wait()
 		a.observer.stop()
+		a.uses.stop()
 	}()
 
 	have := a.enforceLastGood(ctx)
-	a.uplink = uplink.New(uplink.Config{
-		Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Suspended: a.enforcer.suspended.Load, Refused: a.bundleRefused,
-		Spool: a.journal.Spool(), Health: a.health, Log: a.cfg.Log,
-	})
+	if a.managed() {
+		a.uplink = uplink.New(uplink.Config{
+			Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Suspended: a.enforcer.suspended.Load,
+			Report: a.report, Refused: a.bundleRefused, Requests: a.users.answered, Spool: a.journal.Spool(), Usage: a.uses.reports(), Health: a.health, Log: a.cfg.Log,
+		})
+		a.settingsChanged(a.enforcer.settings())
+	}
 	control, err := a.listen()
 	if err != nil {
 		return err
@@ -205,23 +261,27 @@ func (a *agent) run(ctx context.Context) (err error) {
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return a.uplink.Run(ctx, a.enforcer.mode()) })
+	if a.managed() {
+		g.Go(func() error { return a.uplink.Run(ctx, a.enforcer.mode()) })
+	}
+	g.Go(func() error { return a.locals.run(ctx) })
 	g.Go(func() error { return a.enforcer.run(ctx) })
 	g.Go(func() error { return a.watch(ctx) })
 	g.Go(func() error { return a.forgetEnded(ctx, inspector) })
-	g.Go(func() error { return notifier.Run(ctx) })
+	g.Go(func() error { return a.users.run(ctx) })
 	g.Go(func() error { return control.serve(ctx) })
 	return g.Wait()
 }
 
-// enforceLastGood puts the bundle on disk into force and returns what can be
-// built on.
+// enforceLastGood puts the bundle on disk into force, with what the machine's
+// own channels say, and returns what can be built on. Without a bundle those
+// channels alone count; with a damaged one nothing is changed, since nobody
+// knows what the server said.
 func (a *agent) enforceLastGood(ctx context.Context) state.Bundle {
+	// Nothing is known of the server yet: this only notes what is said.
+	_ = a.enforcer.SetLocal(ctx, a.locals.open(ctx))
 	b, err := a.cfg.Dir.Bundle(a.id)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return state.Bundle{}
-	case err != nil:
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.health.Raise(health.BundleDamaged, "%v; the rules in the kernel stay, the server is asked again", err)
 		a.bundleRefused(ctx, b.Header, err)
 		return b
@@ -233,6 +293,22 @@ func (a *agent) enforceLastGood(ctx context.Context) state.Bundle {
 		return state.Bundle{Header: b.Header}
 	}
 	return b
+}
+
+// settingsChanged has everybody obey the settings who is not part of the
+// rules.
+func (a *agent) settingsChanged(s fleet.Settings) {
+	a.uses.obey(s)
+	if a.uplink == nil {
+		return
+	}
+	a.uplink.SetUploadInterval(s.EventUploadInterval.Duration())
+	a.uplink.Changed()
+}
+
+// report is what the server is told of the settings and of what is wrong.
+func (a *agent) report() ([]fleet.SettingReport, []fleet.HealthItem) {
+	return a.enforcer.report(), a.health.Report()
 }
 
 // bundleRefused records that a bundle was refused.
@@ -283,6 +359,15 @@ func (a *agent) forgetEnded(ctx context.Context, inspector *netguard.Inspector) 
 		a.health.Raise(health.CuttingMissing, "the ends of connections are not noticed any more: %v", err)
 	}
 	return nil
+}
+
+// protected is what no indicator of a drop-in file may refuse.
+func protected(serverURL string) *indicator.Protected {
+	u, err := url.Parse(serverURL)
+	if err != nil || u.Hostname() == "" {
+		return indicator.NewProtected()
+	}
+	return indicator.NewProtected(indicator.Host{Name: u.Hostname(), Reason: "is where this agent reaches the server"})
 }
 
 // exempt returns the server's endpoint if its URL has an address. A name is

@@ -23,11 +23,13 @@ type users struct {
 	a        *agent
 	appeals  *appeal.Appeals
 	notifier *notify.Notifier
+	// url is the address of the page about a refusal; empty for none.
+	url func(id string) string
 }
 
 // newUsers makes what users see. Nothing happens before run.
 func (a *agent) newUsers() *users {
-	u := &users{a: a}
+	u := &users{a: a, url: func(string) string { return "" }}
 	settings := func() fleet.Settings { return a.enforcer.settings() }
 	config := appeal.Config{
 		File: a.cfg.Dir.Path(state.FileAppeals), Device: a.id.DeviceID, Settings: settings, Record: a.journal.Record,
@@ -39,7 +41,7 @@ func (a *agent) newUsers() *users {
 	}
 	u.appeals = appeal.New(config)
 	u.notifier = notify.New(notify.Config{
-		Settings: settings, Now: time.Now, Log: a.cfg.Log, URL: func(string) string { return "" },
+		Settings: settings, Now: time.Now, Log: a.cfg.Log, URL: u.url,
 		Session: session.New(session.Config{SystemBus: session.SystemBus, Proc: os.DirFS("/proc"), Etc: os.DirFS("/etc")}).Find,
 		Start: func(ctx context.Context, s session.Session, heard func(desktop.Report)) (notify.Helper, error) {
 			return desktop.Start(ctx, a.cfg.Desktop, s, heard)
@@ -60,7 +62,16 @@ func (u *users) refused(e event.Event) (url string) {
 	if s, ok := u.appeals.Standing(r.ID); ok {
 		u.notifier.Refused(s)
 	}
-	return ""
+	return u.url(r.ID)
+}
+
+// why is refused, but tells the user nothing.
+func (u *users) why(e event.Event) (url string) {
+	r, ok := u.appeals.Refused(e)
+	if !ok {
+		return ""
+	}
+	return u.url(r.ID)
 }
 
 // changed has bypasses of warnings count from now on, and no others.

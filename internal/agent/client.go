@@ -60,6 +60,29 @@ func (c *Client) Rescue(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, pathRescue, nil, nil)
 }
 
+// Set makes a setting on the machine, and returns it as it is in force then:
+// another channel may go before.
+func (c *Client) Set(ctx context.Context, name, value string) (Setting, error) {
+	var s Setting
+	err := c.call(ctx, http.MethodPost, pathSetting, url.Values{"name": {name}, "value": {value}}, &s)
+	return s, err
+}
+
+// Unset takes back what Set did, and returns the setting as it is in force
+// then.
+func (c *Client) Unset(ctx context.Context, name string) (Setting, error) {
+	var s Setting
+	err := c.call(ctx, http.MethodPost, pathSetting, url.Values{"name": {name}}, &s)
+	return s, err
+}
+
+// Enrolled has an agent that runs without a server begin anew as the server's,
+// and reports whether there was one.
+func (c *Client) Enrolled(ctx context.Context) (begins bool, err error) {
+	err = c.call(ctx, http.MethodPost, pathEnrolled, nil, &begins)
+	return begins, err
+}
+
 // Unenrolment says how far an unenrolment goes.
 type Unenrolment struct {
 	// Local leaves the device on the server's list.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"interdict/internal/agent/health"
@@ -29,22 +30,29 @@ const (
 	pathExplain  = "/v1/explain"
 	pathRescue   = "/v1/rescue"
 	pathUnenroll = "/v1/unenroll"
+	pathSetting  = "/v1/setting"
+	pathEnrolled = "/v1/enrolled"
 )
 
 // Status is how an agent is doing.
 type Status struct {
 	// Schema is the version of this document.
-	Schema       int            `json:"schema"`
-	AgentVersion string         `json:"agent_version"`
-	StartedAt    time.Time      `json:"started_at"`
-	DeviceID     fleet.DeviceID `json:"device_id"`
-	Server       string         `json:"server"`
+	Schema       int       `json:"schema"`
+	AgentVersion string    `json:"agent_version"`
+	StartedAt    time.Time `json:"started_at"`
+	// Managed is whether there is a server. Without one DeviceID, Server,
+	// Uplink and Spool are empty.
+	Managed  bool           `json:"managed"`
+	DeviceID fleet.DeviceID `json:"device_id"`
+	Server   string         `json:"server"`
 	// Mode, FailMode and PolicyID are of the rules in force.
 	Mode     fleet.Mode     `json:"network_protection"`
 	FailMode fleet.FailMode `json:"fail_mode,omitempty"`
 	PolicyID string         `json:"policy_id,omitempty"`
 	// Enforcing is false when no bundle is in force or all is suspended.
-	Enforcing bool               `json:"enforcing"`
+	Enforcing bool `json:"enforcing"`
+	// Settings are all settings.
+	Settings  []Setting          `json:"settings"`
 	Uplink    uplink.Status      `json:"uplink"`
 	Inspector netguard.Stats     `json:"inspector"`
 	Spool     journal.SpoolStats `json:"spool"`
@@ -103,8 +111,11 @@ func (c *control) serve(ctx context.Context) error {
 	mux.HandleFunc("GET "+pathStatus, c.status)
 	mux.HandleFunc("POST "+pathSync, c.sync)
 	mux.HandleFunc("GET "+pathExplain, c.explain)
+	mux.HandleFunc("GET "+pathKernel, c.kernel)
 	mux.HandleFunc("POST "+pathRescue, c.rescue)
 	mux.HandleFunc("POST "+pathUnenroll, c.unenroll)
+	mux.HandleFunc("POST "+pathSetting, c.setting)
+	mux.HandleFunc("POST "+pathEnrolled, c.enrolled)
 	srv := &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second,
 		// Requests end with the agent.
@@ -153,9 +164,13 @@ func problemOf(err error) problem {
 func (c *control) status(w http.ResponseWriter, _ *http.Request) {
 	a := c.a
 	s := Status{
-		Schema: 1, AgentVersion: a.cfg.Facts.AgentVersion, StartedAt: a.started, DeviceID: a.id.DeviceID, Server: a.id.ServerURL,
-		Mode: a.enforcer.mode(), Enforcing: a.enforcer.enforcing(), Uplink: a.uplink.Status(),
+		Schema: 1, AgentVersion: a.cfg.Facts.AgentVersion, StartedAt: a.started,
+		Managed: a.managed(), DeviceID: a.id.DeviceID, Server: a.id.ServerURL,
+		Mode: a.enforcer.mode(), Enforcing: a.enforcer.enforcing(), Settings: a.settings(),
 		Inspector: a.enforcer.cfg.Inspector.Stats(), Spool: a.journal.Spool().Stats(), Health: a.health.Items(),
+	}
+	if a.managed() {
+		s.Uplink = a.uplink.Status()
 	}
 	if rules := a.enforcer.rules(); rules != nil {
 		s.FailMode, s.PolicyID = rules.FailMode(), rules.PolicyID()
@@ -163,17 +178,63 @@ func (c *control) status(w http.ResponseWriter, _ *http.Request) {
 	reply(w, s, nil)
 }
 
-// sync fetches now, and ends a suspension.
-func (c *control) sync(w http.ResponseWriter, r *http.Request) {
-	if err := c.a.enforcer.Resume(r.Context()); err != nil {
-		reply(w, nil, err)
-		return
+// settings returns every setting, with what was set on this machine.
+func (a *agent) settings() []Setting {
+	all, set := a.enforcer.reportAll(), a.locals.stored()
+	for i := range all {
+		if value, ok := set[all[i].Setting]; ok {
+			all[i].Set = &value
+		}
 	}
-	if err := c.a.uplink.Sync(r.Context()); err != nil {
+	return all
+}
+
+// sync fetches now, reads the drop-in files, and ends a suspension.
+func (c *control) sync(w http.ResponseWriter, r *http.Request) {
+	err := c.a.enforcer.Resume(r.Context())
+	if err == nil {
+		err = c.a.locals.refresh(r.Context())
+	}
+	if err == nil && c.a.managed() {
+		err = c.a.uplink.Sync(r.Context())
+	}
+	if err != nil {
 		reply(w, nil, err)
 		return
 	}
 	c.status(w, r)
+}
+
+// setting makes a setting on this machine, or unmakes it where no value is
+// given.
+func (c *control) setting(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	name := strings.ReplaceAll(q.Get("name"), "-", "_")
+	var value *string
+	if q.Has("value") {
+		value = new(q.Get("value"))
+	}
+	if err := c.a.locals.set(r.Context(), name, value); err != nil {
+		reply(w, nil, err)
+		return
+	}
+	for _, s := range c.a.settings() {
+		if s.Setting == name {
+			reply(w, s, nil)
+			return
+		}
+	}
+}
+
+// enrolled has an agent without a server begin anew with the identity that
+// there is now. It reports whether it does.
+func (c *control) enrolled(w http.ResponseWriter, _ *http.Request) {
+	begins := !c.a.managed() && c.a.cfg.Dir.Enrolled() == nil
+	reply(w, begins, nil)
+	if begins {
+		c.a.renew.Store(true)
+		c.a.end(errEnrolled)
+	}
 }
 
 func (c *control) explain(w http.ResponseWriter, r *http.Request) {
@@ -197,7 +258,9 @@ func (c *control) explain(w http.ResponseWriter, r *http.Request) {
 
 func (c *control) rescue(w http.ResponseWriter, r *http.Request) {
 	err := c.a.enforcer.Suspend(r.Context())
-	c.a.uplink.Changed()
+	if c.a.managed() {
+		c.a.uplink.Changed()
+	}
 	reply(w, struct{}{}, err)
 }
 
@@ -221,7 +284,7 @@ func (a *agent) sendRest(ctx context.Context) {
 
 // unenroll deletes the device on the server and here, and ends the agent.
 func (c *control) unenroll(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Get("local") == "" {
+	if c.a.managed() && r.URL.Query().Get("local") == "" {
 		c.a.sendRest(r.Context())
 		if err := c.a.uplink.Unenroll(r.Context()); err != nil {
 			reply(w, nil, err)

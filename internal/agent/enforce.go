@@ -64,7 +64,7 @@ type enforcerConfig struct {
 	Changed func(s fleet.Settings)
 	Revoked func(revocations []bypass.Revocation)
 	Health  *health.Set
-	Log      *slog.Logger
+	Log     *slog.Logger
 }
 
 // enforcer puts into force what the server and this machine's own channels

@@ -61,6 +61,18 @@ const (
 	ObservationsDropped Code = "observations_dropped"
 	// Panicked: the agent made a mistake of its own and went on.
 	Panicked Code = "panicked"
+	// PolicyFileRefused: a drop-in file of policy was not taken; what it said
+	// before stays in force.
+	PolicyFileRefused Code = "policy_file_refused"
+	// PolicyFilesUnwatched: nobody tells when drop-in files change.
+	PolicyFilesUnwatched Code = "policy_files_unwatched"
+	// PolicyFilesUnkept: a restart would not know what drop-in files said
+	// that are not good any more by then.
+	PolicyFilesUnkept Code = "policy_files_unkept"
+	// EnvironmentRefused: a variable of the environment makes no setting.
+	EnvironmentRefused Code = "environment_refused"
+	// SetDamaged: what was set on this machine cannot be read.
+	SetDamaged Code = "set_damaged"
 	// Suspended: an administrator ran rescue; nothing is enforced.
 	Suspended Code = "suspended"
 )

@@ -62,8 +62,8 @@ type Config struct {
 	Protected *indicator.Protected
 }
 
-// Directory is a directory of drop-in files. Its methods must not be called
-// at the same time.
+// Directory is a directory of drop-in files. It may be watched while it is
+// read, but there must be one reader at a time.
 type Directory struct{ cfg Config }
 
 // New returns the directory.

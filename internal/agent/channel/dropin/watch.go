@@ -23,21 +23,20 @@ const (
 	pollEvery = time.Second
 )
 
-// Watch reads the files, calls changed with what they say, and does so again
-// whenever something about them has changed, until ctx ends. Where changes
-// cannot be watched blind is called with the reason, once, and the files are
-// read every second.
-func (d *Directory) Watch(ctx context.Context, changed func(Snapshot), blind func(error)) {
+// Watch calls changed at once, and then whenever the files may say something
+// else than before, until ctx ends. Where changes cannot be watched blind is
+// called with the reason, once, and changed every second.
+func (d *Directory) Watch(ctx context.Context, changed func(), blind func(error)) {
 	if d.cfg.Dir == "" {
 		<-ctx.Done()
 		return
 	}
 	for said := false; ctx.Err() == nil; {
-		// The watch is made before the files are read, so that no change
-		// falls in between; and made anew each time, since a directory that
-		// was replaced is another one under the same name.
+		// The watch begins before the files are read, so that no change
+		// falls in between; and it is made anew each time, since a directory
+		// that was replaced is another one under the same name.
 		w, err := d.watcher()
-		changed(d.Read())
+		changed()
 		if err != nil {
 			if !said {
 				said = true

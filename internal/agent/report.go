@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"fmt"
+
+	"interdict/internal/agent/channel"
+	"interdict/internal/fleet"
+)
+
+// noAppControl is why app control cannot be what it is to be.
+const noAppControl = "this agent cannot stop programs from starting"
+
+// Setting is a setting as it is in force, and how that came about.
+type Setting struct {
+	channel.Value
+	State fleet.SettingState `json:"state"`
+	// Text says why, where the state is not applied.
+	Text string `json:"text,omitempty"`
+	// Set is what "interdict-agent set" says, whether or not it counts; nil
+	// for nothing.
+	Set *string `json:"set,omitempty"`
+}
+
+// reportAll returns every setting: as it is in force, or why it is not
+// what it is to be. Settings that policies make and this build does not know
+// come last.
+func (e *enforcer) reportAll() []Setting {
+	e.mu.Lock()
+	desired := e.desired()
+	server, _ := channel.FromBundle(e.said.server.Set)
+	e.mu.Unlock()
+	failed := e.failed.Load()
+	inForce := desired
+	if failed != nil {
+		inForce = channel.Merge(channel.Said{})
+		if c := e.current.Load(); c != nil {
+			inForce = c.settings
+		}
+	}
+	all := make([]Setting, 0, len(desired.Values))
+	for i, v := range inForce.Values {
+		s := Setting{Value: v, State: fleet.SettingApplied}
+		switch {
+		case failed != nil && v.Value != desired.Values[i].Value:
+			s.State, s.Text = fleet.SettingFailed, fmt.Sprintf("%s could not be put into force: %v", desired.Values[i].Value, failed.cause)
+		case v.Setting == fleet.SettingAppControl && v.Value != string(fleet.ModeDisabled):
+			s.State, s.Text = fleet.SettingNotApplicable, noAppControl
+		case v.Setting == fleet.SettingNetworkProtection && e.deaf.Load():
+			s.State, s.Text = fleet.SettingFailed, "connections are not inspected, only addresses are refused: nobody can read the packet queues"
+		}
+		all = append(all, s)
+	}
+	for _, v := range server.Unknown() {
+		all = append(all, Setting{Value: v, State: fleet.SettingNotApplicable, Text: "this version of the agent does not know the setting"})
+	}
+	return all
+}
+
+// report is what the server is told of settings: those that are not as it
+// asked, and those that it did not ask for.
+func (e *enforcer) report() []fleet.SettingReport {
+	var reports []fleet.SettingReport
+	for _, s := range e.reportAll() {
+		if s.State == fleet.SettingApplied && (s.Channel == fleet.ChannelServer || s.Channel == fleet.ChannelDefault) {
+			continue
+		}
+		reports = append(reports, fleet.SettingReport{
+			Setting: s.Setting, Value: s.Value.Value, Channel: s.Channel, State: s.State, Text: s.Text,
+		})
+	}
+	return reports
+}
