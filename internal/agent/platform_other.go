@@ -21,8 +21,3 @@ func EnforcedElsewhere(state.Dir) bool { return false }
 
 // CleanUp has nothing to remove.
 func CleanUp(context.Context, *slog.Logger) error { return nil }
-
-// Probes says that nothing can be enforced.
-func Probes(context.Context) []Probe {
-	return []Probe{{Name: "enforcement", State: ProbeFailed, Detail: "not possible on " + runtime.GOOS}}
-}

@@ -1,148 +1,171 @@
 package command
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
-	"time"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"interdict/internal/agent"
+	"interdict/internal/agent/channel/dropin"
+	"interdict/internal/agent/doctor"
+	"interdict/internal/agent/doctor/archive"
+	"interdict/internal/agent/doctor/survey"
 	"interdict/internal/agent/state"
-	"interdict/internal/agent/uplink"
 	"interdict/internal/fault"
 )
 
-// staleAfter is the age from which a bundle is worth a remark while the
-// server is away.
-const staleAfter = 7 * 24 * time.Hour
-
 func (c *commander) doctor() *cobra.Command {
-	return &cobra.Command{
-		Use: "doctor", Short: "Probe everything the agent depends on and say what is missing", Args: exactly(),
+	var bundle, policy string
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Check everything the agent depends on, and say how to mend it", Args: exactly(),
+		Long: `Check everything the agent depends on, and say how to mend it.
+
+Each check is ok, worth knowing (info), weaker than it could be (warn) or broken
+(fail), with what follows from it and the command that mends it or is the first
+step to that. What the checks mean is in docs/troubleshooting.md. It changes
+nothing, and works without a running agent too. The exit code is 0 when nothing
+failed, and 1 otherwise.
+
+With --bundle it also writes an archive for whoever helps: what was found, the
+last events, the kernel's rules and the network around them. No key, token or
+password goes in, but names of users and hosts do; its README says what is in
+it.`,
+		Example: `  interdict-agent doctor
+  interdict-agent doctor --output json | jq '.findings[] | select(.state == "fail")'
+  interdict-agent doctor --bundle /root/interdict.tar.gz`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			probes := c.examine(cmd.Context())
-			err := c.print(map[string]any{"schema": 1, "probes": probes}, func(w io.Writer) {
-				for _, p := range probes {
-					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", p.State, p.Name, p.Detail)
+			root := os.DirFS("/")
+			facts := survey.Take(cmd.Context(), survey.Config{Dir: c.dir(), Policy: policy, Root: root})
+			report := doctor.Examine(&facts)
+			if bundle != "" {
+				err := c.writeArchive(cmd.Context(), bundle, archive.Config{
+					Report: report, Text: examined(report, plain), Status: facts.Agent, Events: c.dir().Path(state.DirEvents), Root: root,
+				})
+				if err != nil {
+					return err
 				}
-			})
-			if err != nil {
+			}
+			if err := c.printReport(report); err != nil {
 				return err
 			}
-			failed := 0
-			for _, p := range probes {
-				if p.State == agent.ProbeFailed {
-					failed++
-				}
-			}
-			if failed > 0 {
-				return fault.New(fault.Internal, "%s failed", noun(failed, "probe"))
+			if n := report.Counts[doctor.Fail]; n > 0 {
+				return fault.New(fault.Internal, "%s failed", noun(n, "check"))
 			}
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&bundle, "bundle", "", "also write an archive for whoever helps to `FILE`, which must not exist")
+	cmd.Flags().StringVar(&policy, "policy-dir", dropin.DefaultDir, "`directory` of drop-in files of policy")
+	return cmd
 }
 
-// examine runs all probes. One that fails does not keep the others from
-// running.
-func (c *commander) examine(ctx context.Context) []agent.Probe {
-	probes := []agent.Probe{privileges()}
-	probes = append(probes, agent.Probes(ctx)...)
-	id, err := c.dir().Identity()
-	if err != nil {
-		return append(probes, failed("enrolment", "%v", err))
-	}
-	probes = append(probes,
-		ok("enrolment", "device %s of %s", id.DeviceID, id.ServerURL),
-		certificate(id, time.Now()),
-		server(ctx, id))
-	return append(probes, running(ctx, c.dir())...)
-}
-
-func ok(name, format string, args ...any) agent.Probe {
-	return agent.Probe{Name: name, State: agent.ProbeOK, Detail: fmt.Sprintf(format, args...)}
-}
-
-func remark(name, format string, args ...any) agent.Probe {
-	return agent.Probe{Name: name, State: agent.ProbeRemark, Detail: fmt.Sprintf(format, args...)}
-}
-
-func failed(name, format string, args ...any) agent.Probe {
-	return agent.Probe{Name: name, State: agent.ProbeFailed, Detail: fmt.Sprintf(format, args...)}
-}
-
-func privileges() agent.Probe {
-	if os.Geteuid() != 0 {
-		return failed("privileges", "this command runs as user %d; the probes below need root", os.Geteuid())
-	}
-	return ok("privileges", "root")
-}
-
-func certificate(id state.Identity, now time.Time) agent.Probe {
-	leaf := id.Certificate.Leaf
+// writeArchive writes a new file that nobody else may read.
+func (c *commander) writeArchive(ctx context.Context, path string, a archive.Config) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	switch {
-	case now.After(leaf.NotAfter):
-		return failed("certificate", "expired on %s; unless the server renews it, unenrol and enrol again", leaf.NotAfter.Format(time.RFC3339))
-	case now.Before(leaf.NotBefore):
-		return failed("certificate", "valid from %s only; this machine's clock may be wrong", leaf.NotBefore.Format(time.RFC3339))
-	default:
-		return ok("certificate", "valid until %s", leaf.NotAfter.Format(time.RFC3339))
+	case errors.Is(err, fs.ErrExist):
+		return fault.New(fault.Invalid, "%s exists already", path).WithHint("name a file that does not")
+	case err != nil:
+		return fmt.Errorf("writing the archive: %w", err)
 	}
+	defer func() {
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			_ = os.Remove(path)
+			return
+		}
+		c.say("%s is written; names of users and hosts are in it", path)
+	}()
+	return archive.Write(ctx, f, a)
 }
 
-func server(ctx context.Context, id state.Identity) agent.Probe {
-	r := uplink.Reach(ctx, id)
-	if r.Err != nil {
-		return failed("server", "at the %s: %v", r.Stage, r.Err)
+func (c *commander) printReport(r doctor.Report) error {
+	if c.opts.output == outputJSON {
+		return c.print(r, nil)
 	}
-	return ok("server", "%s answers in %s", id.ServerURL, r.Took.Round(time.Millisecond))
+	paint := plain
+	if isTerminal(c.env.Stdout) {
+		paint = coloured
+	}
+	_, err := c.env.Stdout.Write(examined(r, paint))
+	return err
 }
 
-// running are the probes that a running agent answers.
-func running(ctx context.Context, dir state.Dir) []agent.Probe {
-	s, err := agent.NewClient(dir).Status(ctx)
-	if err != nil {
-		return []agent.Probe{failed("agent", "%v; the kernel rules it left are in force", err)}
+// isTerminal reports whether colours are of use.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
 	}
-	probes := []agent.Probe{ok("agent", "%s, running since %s", s.AgentVersion, s.StartedAt.Format(time.RFC3339))}
-	if s.Uplink.Connected {
-		probes = append(probes, ok("stream", "%s", connection(s)))
-	} else {
-		probes = append(probes, remark("stream", "%s; the last good bundle stays in force", connection(s)))
-	}
-	probes = append(probes, enforcement(s), bundleAge(s), spool(s))
-	for _, item := range s.Health {
-		probes = append(probes, failed(string(item.Code), "%s (since %s)", item.Text, item.Since.Format(time.RFC3339)))
-	}
-	return probes
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-func enforcement(s agent.Status) agent.Probe {
-	if !s.Enforcing {
-		return failed("enforcement", "%s", protection(s))
-	}
-	return ok("enforcement", "%s", protection(s))
+// plain and coloured write the state of a check, padded to the same width.
+func plain(s doctor.State) string { return fmt.Sprintf("%-4s", s) }
+
+func coloured(s doctor.State) string {
+	// SGR parameters of ECMA-48.
+	colour := map[doctor.State]string{doctor.OK: "32", doctor.Info: "36", doctor.Warn: "33", doctor.Fail: "1;31"}[s]
+	return "\x1b[" + colour + "m" + plain(s) + "\x1b[0m"
 }
 
-func bundleAge(s agent.Status) agent.Probe {
-	switch {
-	case s.Uplink.Version == 0:
-		return remark("bundle", "none yet: the server has sent none")
-	case time.Since(s.Uplink.IssuedAt) > staleAfter && !s.Uplink.Connected:
-		return remark("bundle", "%s", bundleInForce(s))
-	default:
-		return ok("bundle", "%s", bundleInForce(s))
+const (
+	// columns is how wide a terminal is at least.
+	columns = 80
+	// nameWidth fits the longest name of a check.
+	nameWidth = 18
+	// indent is where the text begins: after state, name and the gaps.
+	indent = 4 + 2 + nameWidth + 2
+)
+
+// examined is a report as a person reads it, 80 columns wide.
+func examined(r doctor.Report, paint func(doctor.State) string) []byte {
+	var out bytes.Buffer
+	margin := strings.Repeat(" ", indent)
+	for _, f := range r.Findings {
+		lines := wrap(f.Text, columns-indent)
+		lines = append(lines, wrap(f.Means, columns-indent)...)
+		if f.Mend != "" {
+			// A command stays on one line, for whoever copies it.
+			lines = append(lines, "mend: "+f.Mend)
+		}
+		_, _ = fmt.Fprintf(&out, "%s  %-*s  %s\n", paint(f.State), nameWidth, f.Check, strings.Join(lines, "\n"+margin))
 	}
+	var counts []string
+	for _, s := range []doctor.State{doctor.Fail, doctor.Warn, doctor.Info, doctor.OK} {
+		if n := r.Counts[s]; n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	_, _ = fmt.Fprintf(&out, "\n%s\n", strings.Join(counts, ", "))
+	return out.Bytes()
 }
 
-func spool(s agent.Status) agent.Probe {
-	d := s.Spool.Dropped
-	text := fmt.Sprintf("%s waiting, %d of %d KiB", noun(s.Spool.Events, "event"), s.Spool.Bytes>>10, s.Spool.Limit>>10)
-	if lost := d.Audited + d.Other + d.Rejected; lost > 0 {
-		return remark("spool", "%s; %d dropped and %d rejected so far", text, d.Audited+d.Other, d.Rejected)
+// wrap breaks text into lines of at most width bytes, where it has spaces.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
 	}
-	return ok("spool", "%s", text)
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
 }

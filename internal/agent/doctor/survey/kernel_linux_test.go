@@ -1,0 +1,234 @@
+package survey
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"interdict/internal/agent"
+	"interdict/internal/agent/doctor"
+	"interdict/internal/agent/netguard"
+	"interdict/internal/agent/netguard/nfqueue"
+	"interdict/internal/agent/netguard/nft/netnstest"
+	"interdict/internal/agent/state"
+)
+
+// find returns what a check found on this machine.
+func find(t *testing.T, f *doctor.Facts, check string) doctor.Finding {
+	t.Helper()
+	for _, found := range doctor.Examine(f).Findings {
+		if found.Check == check {
+			return found
+		}
+	}
+	t.Fatalf("there is no check %q", check)
+	return doctor.Finding{}
+}
+
+// stay keeps the test on the thread it is on: what is made there is in its
+// network namespace.
+func stay(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+}
+
+func TestRulesThatSomebodyTouchedAreFound(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	wanted := everything()
+	for _, test := range []struct {
+		name  string
+		touch []string
+		// says is in the finding; empty if all is well.
+		says string
+	}{
+		{"nobody touched them", nil, ""},
+		{"a rule was deleted", []string{"flush chain inet interdict refuse_output"}, `chain "refuse_output" lacks 2 of 3`},
+		{"a rule was added", []string{"insert rule inet interdict output accept"}, `chain "output" has 1 foreign`},
+		{"a chain was added", []string{"add chain inet interdict hole"}, `chain "hole" does not belong`},
+		{"an address was taken out", []string{"delete element inet interdict refused4 { 198.51.100.1 }"}, `set "refused4" lacks`},
+		{"an address was put in", []string{"add element inet interdict exempt4 { 203.0.113.1 . 443 }"}, `set "exempt4" has 1 foreign`},
+		{"the table was put to sleep", []string{"add table inet interdict { flags dormant ; }"}, `table has 1 foreign`},
+		{"the table was deleted", []string{"delete table inet interdict"}, "is missing"},
+	} {
+		if err := setRules(t.Context(), wanted); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range test.touch {
+			netnstest.Run(t, "nft", command)
+		}
+		f := doctor.Facts{Rules: rules(t.Context(), &wanted)}
+		got := find(t, &f, "rules")
+		if test.says == "" && got.State != doctor.OK || test.says != "" && (got.State != doctor.Fail || !strings.Contains(got.Text, test.says)) {
+			t.Errorf("%s: got %+v, want %q", test.name, got, test.says)
+		}
+		netnstest.Run(t, "nft", "flush ruleset")
+	}
+
+	nothing := netguard.Config{}
+	f := doctor.Facts{Rules: rules(t.Context(), &nothing)}
+	if got := find(t, &f, "rules"); got.State != doctor.OK {
+		t.Errorf("without rules, where none are wanted: %+v", got)
+	}
+	f.Rules = rules(t.Context(), nil)
+	if got := find(t, &f, "rules"); got.State != doctor.Info {
+		t.Errorf("without rules, where nobody knows: %+v", got)
+	}
+}
+
+func TestManyAddressesAreCompared(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	wanted := everything()
+	wanted.Refused = nil
+	addr := netip.MustParseAddr("198.18.0.0")
+	for range 5000 {
+		wanted.Refused = append(wanted.Refused, netguard.Range{From: addr, To: addr})
+		addr = addr.Next().Next()
+	}
+	if err := setRules(t.Context(), wanted); err != nil {
+		t.Fatal(err)
+	}
+	if r := rules(t.Context(), &wanted); r.Error != "" || len(r.Drift) > 0 {
+		t.Errorf("got %+v, want no drift", r)
+	}
+}
+
+func TestTryingTheKernelLeavesNothingBehind(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	tried := features(t.Context())
+	for _, feature := range doctor.Features() {
+		if err, ok := tried[feature.Name]; !ok {
+			t.Errorf("%s was not tried", feature.Name)
+		} else {
+			t.Logf("%s: %q", feature.Name, err)
+		}
+	}
+	for _, name := range []string{"nf_tables", "packet_queue", "connection_table", "socket_destroy"} {
+		if tried[name] != "" {
+			t.Errorf("%s: %s", name, tried[name])
+		}
+	}
+	if left := netnstest.Run(t, "nft", "list", "ruleset"); strings.TrimSpace(left) != "" {
+		t.Errorf("rules are left:\n%s", left)
+	}
+}
+
+// listen opens the agent's kind of queues from a base on.
+func listen(t *testing.T, base uint16) {
+	t.Helper()
+	queues, err := nfqueue.New(nfqueue.Config{Base: base, Handler: pass{}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := queues.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = queues.Shutdown(context.WithoutCancel(t.Context())) })
+}
+
+// pass lets every packet go.
+type pass struct{}
+
+func (pass) Handle(_ netguard.Packet, answer func(netguard.Verdict)) { answer(netguard.Verdict{}) }
+
+func TestWhoReadsQueuesIsFound(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	listen(t, agent.QueueBase)
+	c := Config{Root: os.DirFS("/")}
+	f := doctor.Facts{Rules: doctor.Rules{Present: true, Compared: true, Wanted: true}}
+	c.connections(&f)
+	if got := find(t, &f, "queues"); got.State != doctor.OK {
+		t.Errorf("our own queues: %+v", got)
+	}
+	if got := find(t, &f, "other_queues"); got.State != doctor.OK {
+		t.Errorf("nobody else's queues: %+v", got)
+	}
+	listen(t, 40)
+	f.Queues = nil
+	c.connections(&f)
+	if got := find(t, &f, "other_queues"); got.State != doctor.Warn || !strings.Contains(got.Text, "queue 40") {
+		t.Errorf("another's queues: %+v, want a warning", got)
+	}
+	for _, q := range f.Queues {
+		if q.PID != os.Getpid() {
+			t.Errorf("queue %d is read by %d, want %d", q.Number, q.PID, os.Getpid())
+		}
+	}
+}
+
+func TestAConnectionToAnEncryptedNameServiceIsFound(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	netnstest.Run(t, "ip", "addr", "add", "203.0.113.8/32", "dev", "lo")
+	listener, err := net.Listen("tcp", "203.0.113.8:853")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	conn, err := net.Dial("tcp", "203.0.113.8:853")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	var f doctor.Facts
+	Config{Root: os.DirFS("/")}.connections(&f)
+	ours := slices.IndexFunc(f.EncryptedDNS, func(c doctor.Connection) bool { return c.PID == os.Getpid() })
+	if ours < 0 || f.EncryptedDNS[ours].Protocol != "DNS over TLS" || f.EncryptedDNS[ours].Remote.Port() != 853 {
+		t.Errorf("got %+v, want our own connection", f.EncryptedDNS)
+	}
+}
+
+func TestAMachineWithoutAnythingIsSurveyed(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	root := t.TempDir()
+	f := Take(t.Context(), Config{Dir: state.At(root + "/none"), Policy: root + "/none", Root: os.DirFS("/")})
+	if f.Agent != nil || f.AgentError == "" || f.Identity.Enrolled || !f.Directory.Missing || f.Release == "" {
+		t.Errorf("got %+v, want no agent, no identity and no state", f)
+	}
+	if got := doctor.Examine(&f); got.Counts[doctor.Fail] == 0 {
+		t.Error("nothing failed without an agent")
+	}
+}
+
+func TestAStateDirectoryThatOthersMayReadIsFound(t *testing.T) {
+	root := t.TempDir()
+	dir, err := state.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := state.WriteFile(dir.Path("device.pem"), []byte("key")); err != nil {
+		t.Fatal(err)
+	}
+	if got := directory(dir); len(got.Open) > 0 || got.Free == 0 {
+		t.Errorf("got %+v, want nothing open and some bytes free", got)
+	}
+	if err := os.Chmod(dir.Path("device.pem"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if got := directory(dir); !slices.Equal(got.Open, []string{dir.Path("device.pem")}) {
+		t.Errorf("got %+v, want the key", got.Open)
+	}
+}
