@@ -43,15 +43,15 @@ func (s *Service) Ask(ctx context.Context, id fleet.DeviceID, source string, r a
 	}
 	by := control.Actor{Kind: control.ActorDevice, ID: string(id), Name: s.deviceName(id), Source: source}
 	err = s.control.Write(ctx, func(tx *store.Tx) error {
-		have, err := tx.AccessRequest(r.ID)
+		have, missing := tx.AccessRequest(r.ID)
 		switch {
-		case err == nil && have.Device != id:
+		case missing == nil && have.Device != id:
 			return fault.New(fault.Conflict, "the id of the request is taken")
-		case err == nil:
+		case missing == nil:
 			r = have.Request
 			return nil
-		case !errors.Is(err, store.ErrNotFound):
-			return err
+		case !errors.Is(missing, store.ErrNotFound):
+			return missing
 		}
 		return s.keep(tx, by, r, now)
 	})

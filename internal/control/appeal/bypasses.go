@@ -67,7 +67,7 @@ func (s *Service) Bypasses(ctx context.Context, q BypassQuery) (page.Page[Bypass
 			faults.Add("cursor", "must be one that the server returned")
 		}
 	}
-	if err := faults.Err("the query is not valid"); err != nil {
+	if err = faults.Err("the query is not valid"); err != nil {
 		return page.Page[BypassView]{}, err
 	}
 	found, err := s.active(ctx, s.resolve(filter{q.Device, q.App, q.User}), before, size+1)
@@ -90,27 +90,22 @@ func (s *Service) active(ctx context.Context, f filter, before int64, limit int)
 	since := now.Add(-bypass.MaxAge)
 	found := []BypassView{}
 	err := s.control.View(ctx, func(tx *store.Tx) error {
-		for {
+		for more := true; more && len(found) < limit; {
 			events, err := tx.ArrivedBypasses(since, before, chunk)
 			if err != nil {
 				return err
 			}
+			more = len(events) == chunk
 			for i := range events {
 				before = events[i].Arrival
-				v, ok := s.bypassOf(&events[i], now)
-				if ok && f.covers(&v) {
+				if v, ok := s.bypassOf(&events[i], now); ok && f.covers(&v) {
 					found = append(found, v)
 				}
-				if len(found) == limit {
-					return nil
-				}
-			}
-			if len(events) < chunk {
-				return nil
 			}
 		}
+		return nil
 	})
-	return found, err
+	return found[:min(limit, len(found))], err
 }
 
 func (f *filter) covers(v *BypassView) bool {

@@ -77,21 +77,32 @@ func (s *Service) Approve(ctx context.Context, actor control.Actor, id string, a
 		after.Indicators = append(after.Indicators, grants[i].ID)
 	}
 	change, err := s.control.Change(ctx, func(tx *store.Tx) error {
-		if err := s.decide(tx, actor, "access.approve", before.Request, after); err != nil {
-			return err
-		}
-		for _, i := range grants {
-			if err := tx.Indicators().Put(i); err != nil {
-				return err
-			}
-		}
-		return nil
+		return errors.Join(s.decide(tx, actor, "access.approve", before.Request, after), putAll(tx, grants))
 	})
 	if err != nil {
 		return RequestView{}, control.Change{}, err
 	}
 	s.tell(ctx, after.Device)
 	return s.requestView(after), change, nil
+}
+
+func putAll(tx *store.Tx, all []indicator.Indicator) error {
+	for _, i := range all {
+		if err := tx.Indicators().Put(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteAll deletes indicators. An administrator may have deleted some.
+func deleteAll(tx *store.Tx, ids []string) error {
+	for _, id := range ids {
+		if err := tx.Indicators().Delete(id); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // check returns when the approval ends.
@@ -248,7 +259,7 @@ func (s *Service) Deny(ctx context.Context, actor control.Actor, id string, n No
 	}
 	var faults fault.Fields
 	access.CheckText(&faults, "note", n.Note)
-	if err := faults.Err("the answer is not valid"); err != nil {
+	if err = faults.Err("the answer is not valid"); err != nil {
 		return RequestView{}, err
 	}
 	after := before.Request
@@ -273,7 +284,7 @@ func (s *Service) Revoke(ctx context.Context, actor control.Actor, id string, n 
 	now := s.control.Now().UTC()
 	var faults fault.Fields
 	access.CheckText(&faults, "note", n.Note)
-	if err := faults.Err("the answer is not valid"); err != nil {
+	if err = faults.Err("the answer is not valid"); err != nil {
 		return RequestView{}, control.Change{}, err
 	}
 	if before.State == access.StateApproved && !now.Before(before.Until) {
@@ -286,16 +297,7 @@ func (s *Service) Revoke(ctx context.Context, actor control.Actor, id string, n 
 		after.Note = n.Note
 	}
 	change, err := s.control.Change(ctx, func(tx *store.Tx) error {
-		if err := s.decide(tx, actor, "access.revoke", before.Request, after); err != nil {
-			return err
-		}
-		for _, i := range before.Indicators {
-			// An administrator may have deleted it.
-			if err := tx.Indicators().Delete(i); err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-		}
-		return nil
+		return errors.Join(s.decide(tx, actor, "access.revoke", before.Request, after), deleteAll(tx, before.Indicators))
 	})
 	if err != nil {
 		return RequestView{}, control.Change{}, err

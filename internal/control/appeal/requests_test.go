@@ -342,7 +342,7 @@ func TestDenyingAndRevoking(t *testing.T) {
 		t.Fatal("nothing is allowed")
 	}
 	// One of them is gone already.
-	if _, err := s.Indicators.Delete(t.Context(), admin, approved.Indicators[0]); err != nil {
+	if _, err = s.Indicators.Delete(t.Context(), admin, approved.Indicators[0]); err != nil {
 		t.Fatal(err)
 	}
 	v, _, err = s.Appeals.Revoke(t.Context(), admin, approved.ID, appeal.Note{Note: "not any more"})

@@ -64,11 +64,8 @@ func (s *Service) RevokeBypasses(ctx context.Context, actor control.Actor, r Rev
 		made = append(made, revocation(filter{device: device, app: f.app, user: f.user}, actor, last))
 	}
 	change, err := s.control.Change(ctx, func(tx *store.Tx) error {
-		if err := replace(tx, made); err != nil {
-			return err
-		}
 		tx.Audit(s.control.Entry(actor, "bypass.revoke", f.app, nil, made))
-		return nil
+		return replace(tx, made)
 	})
 	return Revoked{change, len(known)}, err
 }
