@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,17 +17,25 @@ import (
 
 func newGroupCmd(s *session) *cobra.Command {
 	return usage.Parent("group", "Look at and change device groups",
-		`A device group has static members and every device that carries all the labels
-of its rule. Groups say where policies, tags and indicators count. A group is
-named by its name or its id.`,
-		newGroupListCmd(s), newGroupShowCmd(s), newGroupCreateCmd(s), newGroupSetCmd(s), newGroupDeleteCmd(s))
+		`A device group has static members, and every device for which its rule is true.
+A rule is an expression over name, hostname, os, os_version, arch, version (of
+the agent), labels and enrolled_at, such as
+
+    os == "linux" && "finance" in labels && version < "1.4"
+
+Devices come and go with what they are; 'interdict group preview' says who
+would be in. Groups say where policies, tags and indicators count. A group is
+named by its name or its id; where a scope has groups, device:NAME stands for a
+single device.`,
+		newGroupListCmd(s), newGroupShowCmd(s), newGroupPreviewCmd(s), newGroupCreateCmd(s), newGroupSetCmd(s), newGroupDeleteCmd(s))
 }
 
 // groupView is a group as the API shows it.
 type groupView struct {
 	fleet.Group
 
-	Devices int `json:"devices"`
+	Devices   int    `json:"devices"`
+	RuleError string `json:"rule_error"`
 }
 
 func groupColumns() []column[groupView] {
@@ -36,7 +43,7 @@ func groupColumns() []column[groupView] {
 		{"id", func(g groupView) string { return g.ID }},
 		{"name", func(g groupView) string { return g.Name }},
 		{"devices", func(g groupView) string { return strconv.Itoa(g.Devices) }},
-		{"match", func(g groupView) string { return output.Labels(g.Match) }},
+		{"rule", func(g groupView) string { return g.Rule }},
 		{"description", func(g groupView) string { return g.Description }},
 	}
 }
@@ -66,6 +73,7 @@ func newGroupShowCmd(s *session) *cobra.Command {
 				return err
 			}
 			return show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
+				column[groupView]{"rule_error", func(g groupView) string { return g.RuleError }},
 				column[groupView]{"members", func(g groupView) string { return devices.list(memberIDs(g)) }},
 				column[groupView]{"created", func(g groupView) string { return output.Time(g.CreatedAt) }}))
 		},
@@ -82,52 +90,47 @@ func memberIDs(g groupView) []string {
 
 // groupBody is what is sent to make a group, or to change one.
 type groupBody struct {
-	Name        string            `json:"name"`
-	Description string            `json:"description,omitempty"`
-	Members     []string          `json:"members,omitempty"`
-	Match       map[string]string `json:"match_labels,omitempty"`
+	Name        string   `json:"name"`
+	Description string   `json:"description,omitempty"`
+	Members     []string `json:"members,omitempty"`
+	Rule        string   `json:"rule,omitempty"`
 }
 
 // groupFlags are what create and set have in common.
 type groupFlags struct {
-	description string
-	match       []string
-	wait        waitFlags
+	description, rule string
+	wait              waitFlags
 }
 
 func (g *groupFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&g.description, "description", "", "a `text` for those who wonder")
-	cmd.Flags().StringArrayVar(&g.match, "match", nil, "devices with this label, `KEY=VALUE`, are in the group; repeated, those with all of them")
+	cmd.Flags().StringVar(&g.rule, "rule", "", ruleHelp)
 	g.wait.add(cmd)
 }
 
 func newGroupCreateCmd(s *session) *cobra.Command {
 	var flags groupFlags
-	var devices []string
+	var members []string
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make a device group",
-		Example: `  interdict group create laptops --match kind=laptop
-  interdict group create pilots --device alice-pc --device bob-pc`,
+		Example: `  interdict group create laptops --rule 'labels.kind == "laptop"'
+  interdict group create pilots --member alice-pc --member bob-pc`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			match, err := parseLabels("match", flags.match)
-			if err != nil {
-				return err
-			}
 			c, err := s.client()
 			if err != nil {
 				return err
 			}
 			raw, err := c.Post(cmd.Context(), "/groups",
-				groupBody{Name: args[0], Description: flags.description, Members: devices, Match: match})
+				groupBody{Name: args[0], Description: flags.description, Members: members, Rule: flags.rule})
 			if err != nil {
-				return err
+				return s.pointAt(flags.rule, err)
 			}
 			return s.changed(cmd.Context(), c, flags.wait, raw, "made group %s", args[0])
 		},
 	}
-	cmd.Flags().StringSliceVar(&devices, "device", nil, "a static member, the `name` or id of a device; may be repeated")
+	cmd.Flags().StringSliceVar(&members, "member", nil, "a static member, the `name` or id of a device; may be repeated")
 	flags.add(cmd)
 	return cmd
 }
@@ -137,19 +140,18 @@ type groupEdit struct {
 	name string
 	add  []string
 	drop []fleet.DeviceID
-	// description and match are nil where they are to stay.
-	description *string
-	match       *map[string]string
+	// description and rule are nil where they are to stay.
+	description, rule *string
 }
 
 // body returns what is sent to change the group g.
 func (e *groupEdit) body(g *groupView) any {
-	b := groupBody{Name: cmp.Or(e.name, g.Name), Description: g.Description, Match: g.Match, Members: e.add}
+	b := groupBody{Name: cmp.Or(e.name, g.Name), Description: g.Description, Rule: g.Rule, Members: e.add}
 	if e.description != nil {
 		b.Description = *e.description
 	}
-	if e.match != nil {
-		b.Match = *e.match
+	if e.rule != nil {
+		b.Rule = *e.rule
 	}
 	for _, id := range g.Members {
 		if !slices.Contains(e.drop, id) {
@@ -160,16 +162,13 @@ func (e *groupEdit) body(g *groupView) any {
 }
 
 // read takes the flags that were typed into the edit.
-func (e *groupEdit) read(cmd *cobra.Command, flags *groupFlags) error {
+func (e *groupEdit) read(cmd *cobra.Command, flags *groupFlags) {
 	if cmd.Flags().Changed("description") {
 		e.description = &flags.description
 	}
-	if !cmd.Flags().Changed("match") {
-		return nil
+	if cmd.Flags().Changed("rule") {
+		e.rule = &flags.rule
 	}
-	match, err := parseLabels("match", slices.DeleteFunc(slices.Clone(flags.match), func(m string) bool { return m == "" }))
-	e.match = &match
-	return err
 }
 
 func newGroupSetCmd(s *session) *cobra.Command {
@@ -179,15 +178,16 @@ func newGroupSetCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change a device group",
-		Long: `Set changes what its flags name and leaves the rest. --match replaces the whole
-rule; --match "" takes it away.`,
-		Example: `  interdict group set pilots --add-device carol-pc --remove-device bob-pc
-  interdict group set laptops --match kind=laptop --match site=berlin`,
+		Long: `Set changes what its flags name and leaves the rest. --rule "" takes the rule
+away.`,
+		Example: `  interdict group set pilots --add-member carol-pc --remove-member bob-pc
+  interdict group set laptops --rule 'labels.kind == "laptop" && labels.site == "berlin"'`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := errors.Join(usage.CheckEdit(cmd), e.read(cmd, &flags)); err != nil {
+			if err := usage.CheckEdit(cmd); err != nil {
 				return err
 			}
+			e.read(cmd, &flags)
 			c, err := s.client()
 			if err != nil {
 				return err
@@ -197,14 +197,14 @@ rule; --match "" takes it away.`,
 			}
 			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), e.body)
 			if err != nil {
-				return err
+				return s.pointAt(flags.rule, err)
 			}
 			return s.changed(cmd.Context(), c, flags.wait, raw, "changed group %s", args[0])
 		},
 	}
 	cmd.Flags().StringVar(&e.name, "name", "", "a new `name`")
-	cmd.Flags().StringSliceVar(&e.add, "add-device", nil, "make this `device` a static member; may be repeated")
-	cmd.Flags().StringSliceVar(&drop, "remove-device", nil, "this `device` ceases to be a static member; may be repeated")
+	cmd.Flags().StringSliceVar(&e.add, "add-member", nil, "make this `device` a static member; may be repeated")
+	cmd.Flags().StringSliceVar(&drop, "remove-member", nil, "this `device` ceases to be a static member; may be repeated")
 	flags.add(cmd)
 	return cmd
 }

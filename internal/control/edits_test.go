@@ -6,6 +6,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/controltest"
 	"interdict/internal/control/edit"
+	"interdict/internal/control/groups"
 	"interdict/internal/control/observation"
 	"interdict/internal/fleet"
 )
@@ -14,14 +15,14 @@ func TestAnEditThatChangesNothingIsNone(t *testing.T) {
 	s := controltest.OnSQLite(t)
 	ctx := t.Context()
 	d := s.NewDevice("alice-pc")
-	match := map[string]string{"kind": "laptop"}
-	s.NewGroup(control.NewGroup{Name: "g", Members: []string{"alice-pc"}, Match: match})
+	const rule = `labels.kind == "laptop"`
+	s.NewGroup(groups.NewGroup{Name: "g", Members: []string{"alice-pc"}, Rule: rule})
 	id := s.NewPolicy("p", fleet.ModeAudit)
 	before, err := s.Observations.AuditLog(ctx, observation.AuditQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, _, err := s.UpdateGroup(ctx, controltest.Admin(), "g", edit.AnyVersion, control.NewGroup{Name: "g", Members: []string{string(d.ID)}, Match: match})
+	g, _, err := s.Groups.Update(ctx, controltest.Admin(), "g", edit.AnyVersion, groups.NewGroup{Name: "g", Members: []string{string(d.ID)}, Rule: rule})
 	if err != nil || g.Version != 1 {
 		t.Errorf("the group has version %d (%v), want 1", g.Version, err)
 	}

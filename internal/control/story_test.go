@@ -13,6 +13,7 @@ import (
 	"interdict/internal/control/controltest"
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/groups"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
@@ -38,7 +39,7 @@ func TestStory(t *testing.T) {
 			c := e.Config(t)
 			s := controltest.Start(t, c, controltest.NewClock())
 			ctx := t.Context()
-			lab := s.NewGroup(control.NewGroup{Name: "lab"})
+			lab := s.NewGroup(groups.NewGroup{Name: "lab"})
 			inside, outside := s.NewDevice("inside", "lab"), s.NewDevice("outside")
 			s.NewPolicy("protect", fleet.ModeBlock, "lab")
 			inside.Apply()
@@ -89,7 +90,7 @@ func TestStory(t *testing.T) {
 			if err != nil || status.Progress.Total != 1 || len(status.Devices) != 1 || status.Devices[0].State != fleet.StateApplied {
 				t.Errorf("policy status %+v (%v), want one device that applied it", status, err)
 			}
-			if _, err := s.DeleteGroup(ctx, controltest.Admin(), lab, edit.AnyVersion); err == nil {
+			if _, err := s.Groups.Delete(ctx, controltest.Admin(), lab, edit.AnyVersion); err == nil {
 				t.Error("a group that is in use was deleted")
 			}
 		})
@@ -208,8 +209,8 @@ func TestADeviceThatChangesGroupsGetsAHigherVersion(t *testing.T) {
 		t.Run(e.Name, func(t *testing.T) {
 			c := e.Config(t)
 			s := controltest.Start(t, c, controltest.NewClock())
-			s.NewGroup(control.NewGroup{Name: "a", Match: map[string]string{"ring": "a"}})
-			s.NewGroup(control.NewGroup{Name: "b", Match: map[string]string{"ring": "b"}})
+			s.NewGroup(groups.NewGroup{Name: "a", Rule: `labels.ring == "a"`})
+			s.NewGroup(groups.NewGroup{Name: "b", Rule: `labels.ring == "b"`})
 			s.NewPolicy("pa", fleet.ModeAudit, "a")
 			_, secret := s.Token(enrol.NewToken{Uses: 2})
 			d := s.Admit(secret, "mover", map[string]string{"ring": "a"})

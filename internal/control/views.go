@@ -43,20 +43,10 @@ type TagRequest struct {
 	Scope indicator.Scope `json:"scope,omitzero"`
 }
 
-// NewGroup is a group to be made, or what it is to become.
-type NewGroup struct {
-	Name        string `json:"name"`
-	Description string `json:"description,omitempty"`
-	// Members takes ids or names of devices.
-	Members []string          `json:"members,omitempty"`
-	Match   map[string]string `json:"match_labels,omitempty"`
-}
-
-// GroupView is a group with how many devices are in it.
-type GroupView struct {
-	fleet.Group
-
-	Devices int `json:"devices"`
+// Named is something by its id and its name.
+type Named struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
 }
 
 // NewPolicy is a policy to be made, or what it is to become. The assignment

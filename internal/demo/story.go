@@ -86,7 +86,7 @@ func (st *story) startServer(ctx context.Context, n *notes) error {
 func (st *story) enrol(ctx context.Context, n *notes) error {
 	for _, member := range []struct{ host, group string }{{hostInside, groupInside}, {hostOutside, groupOutside}} {
 		host, group := member.host, member.group
-		if _, err := st.admin(ctx, n, "group", "create", group, "--match", "group="+group); err != nil {
+		if _, err := st.admin(ctx, n, "group", "create", group, "--rule", `labels.group == "`+group+`"`); err != nil {
 			return err
 		}
 		n.did("interdict-agent enroll TOKEN --name %s --label group=%s", host, group)

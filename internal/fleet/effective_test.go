@@ -83,25 +83,6 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestInGroup(t *testing.T) {
-	labels := map[string]string{"os": "linux", "ring": "1"}
-	for _, test := range []struct {
-		name  string
-		group fleet.Group
-		want  bool
-	}{
-		{"a static member is in", fleet.Group{ID: "static"}, true},
-		{"all labels match", fleet.Group{ID: "g", Match: map[string]string{"os": "linux", "ring": "1"}}, true},
-		{"one label differs", fleet.Group{ID: "g", Match: map[string]string{"os": "linux", "ring": "2"}}, false},
-		{"a label is missing, even if it is to be empty", fleet.Group{ID: "g", Match: map[string]string{"vip": ""}}, false},
-		{"a group that matches nothing is not for everybody", fleet.Group{ID: "g"}, false},
-	} {
-		if got := test.group.InGroup(labels, []string{"static"}); got != test.want {
-			t.Errorf("%s: got %v", test.name, got)
-		}
-	}
-}
-
 func TestProgressCountsEachDeviceOnce(t *testing.T) {
 	var r fleet.Progress
 	for _, d := range []fleet.Device{

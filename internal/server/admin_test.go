@@ -13,6 +13,7 @@ import (
 
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/groups"
 	"interdict/internal/fault"
 	"interdict/internal/problem"
 	"interdict/internal/server/servertest"
@@ -198,7 +199,7 @@ func testNotJSON(t *testing.T, s *servertest.Server) {
 
 func TestAnEditOfAnOldVersionIsRefused(t *testing.T) {
 	s := servertest.Start(t)
-	var g control.GroupView
+	var g groups.GroupView
 	s.Call(t, http.MethodPost, "/api/v1/groups", map[string]any{"name": "laptops"}, &g)
 	const path = "/api/v1/groups/laptops"
 	edit := func(text string) map[string]any { return map[string]any{"name": "laptops", "description": text} }

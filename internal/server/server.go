@@ -33,6 +33,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/groups"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/server/adminapi"
@@ -270,7 +271,8 @@ func (s *Server) stopObservation(ctx context.Context) error { return s.observati
 func (s *Server) serve(context.Context) error {
 	logger := s.config.Logger
 	admin, err := adminapi.New(adminapi.Config{
-		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment, Indicators: s.indicators,
+		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment,
+		Groups: groups.New(groups.Config{Control: s.control}), Indicators: s.indicators,
 		Observations: s.observations, Gate: gate.New(time.Now), Logger: logger,
 	})
 	if err != nil {

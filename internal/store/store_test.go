@@ -31,7 +31,7 @@ func TestDocuments(t *testing.T) {
 	for _, e := range engines() {
 		t.Run(e.name, func(t *testing.T) {
 			s := open(t, e.config(t))
-			g := fleet.Group{ID: "g1", Name: "lab", Match: map[string]string{"os": "linux"}, CreatedAt: noon, Version: 1}
+			g := fleet.Group{ID: "g1", Name: "lab", Rule: `os == "linux"`, CreatedAt: noon, Version: 1}
 			change(t, s, func(tx *store.Tx) error { return tx.Groups().Put(g) })
 			g.Description = "after"
 			change(t, s, func(tx *store.Tx) error { return tx.Groups().Put(g) })

@@ -78,7 +78,7 @@ func newFixture(ctx context.Context) (*fixture, error) {
 		return nil, err
 	}
 	for _, args := range [][]string{
-		{"group", "create", group, "--match", "group=" + group},
+		{"group", "create", group, "--rule", `labels.group == "` + group + `"`},
 		{"policy", "create", policy, "--network-protection", "audit"},
 		{"policy", "assign", policy, "--include-group", group},
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"interdict/internal/fault"
+	"interdict/internal/fleet"
 	"interdict/internal/store"
 )
 
@@ -38,14 +39,21 @@ func CheckFreeName[T any](docs store.Docs[T], name string) error {
 	return nil
 }
 
-// CheckGroups makes sure that the groups of a scope still exist: a scope that
-// lost its only group would reach every device.
+// CheckGroups makes sure that the groups and devices of a scope still exist.
 func CheckGroups(tx *store.Tx, lists ...[]string) error {
 	for _, list := range lists {
 		for _, id := range list {
-			if _, err := tx.Groups().Get(id); errors.Is(err, store.ErrNotFound) {
-				return fault.New(fault.Conflict, "group %q was deleted in the meantime", id)
-			} else if err != nil {
+			what, err := "group", error(nil)
+			if device, ok := fleet.DeviceOf(id); ok {
+				what = "device"
+				_, err = tx.Devices().Get(string(device))
+			} else {
+				_, err = tx.Groups().Get(id)
+			}
+			if errors.Is(err, store.ErrNotFound) {
+				return fault.New(fault.Conflict, "%s %q was deleted in the meantime", what, id)
+			}
+			if err != nil {
 				return err
 			}
 		}

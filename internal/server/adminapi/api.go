@@ -24,6 +24,7 @@ import (
 	"interdict/internal/control/credential"
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/groups"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
@@ -45,6 +46,7 @@ type Config struct {
 	Control      *control.Service
 	Credentials  *credential.Service
 	Enrolment    *enrol.Service
+	Groups       *groups.Service
 	Indicators   *indicators.Service
 	Observations *observation.Service
 	Gate         *gate.Gate
@@ -56,6 +58,7 @@ type API struct {
 	control      *control.Service
 	credentials  *credential.Service
 	enrolment    *enrol.Service
+	groups       *groups.Service
 	indicators   *indicators.Service
 	observations *observation.Service
 
@@ -70,7 +73,7 @@ type API struct {
 // New makes the API.
 func New(c Config) (*API, error) {
 	a := &API{
-		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, indicators: c.Indicators,
+		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, groups: c.Groups, indicators: c.Indicators,
 		observations: c.Observations, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux)
