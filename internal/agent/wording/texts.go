@@ -25,19 +25,19 @@ type Texts struct {
 	WithdrawnTitle, WithdrawnBody   string
 	ApprovedUnlimitedBody, NoteSays string
 
-	// The why page: {app}, {host}, {until}, {contact}, {seconds}.
-	PageBlocked, PageWarned                          string
-	App, Address, Program, Time, Attempts, Policy    string
-	Indicator, Details                               string
-	AskHeading, AskBody, AskLink                     string
-	ContinueHeading, ContinueBody, ContinueButton    string
-	RequestHeading, RequestBody, RequestButton       string
-	Reason, ReasonOptional, ReasonHelp               string
-	Continued, Pending, Approved, ApprovedUnlimited  string
-	Denied, Withdrawn, Note, TryAgain                string
-	PageMissing, PageMissingBody                     string
-	FaultReasonMissing, FaultReasonBad, FaultTooMany string
-	FaultOther                                       string
+	// The why page: {app}, {host}, {until}, {contact}.
+	PageBlocked, PageWarned                         string
+	App, Address, Program, Time, Attempts, Policy   string
+	Indicator, Evidence, Details                    string
+	AskHeading, AskBody, AskLink                    string
+	ContinueHeading, ContinueBody, ContinueButton   string
+	RequestHeading, RequestBody, RequestButton      string
+	Reason, ReasonOptional, ReasonHelp              string
+	Continued, Pending, Approved, ApprovedUnlimited string
+	Denied, Withdrawn, Note, TryAgain               string
+	PageMissing, PageMissingBody                    string
+	FaultReason, FaultTooMany                       string
+	FaultOther                                      string
 
 	// clock and date are layouts of package time.
 	clock, date string
@@ -74,42 +74,42 @@ func english() *Texts {
 		WithdrawnBody:         "The approval was taken back.",
 		NoteSays:              "The administrator says: {note}",
 
-		PageBlocked:        "{app} is blocked",
-		PageWarned:         "{app}: do you want to go on?",
-		App:                "App",
-		Address:            "Address",
-		Program:            "Program",
-		Time:               "Last attempt",
-		Attempts:           "First attempt",
-		Policy:             "Policy",
-		Indicator:          "Indicator",
-		Details:            "Details for your IT support",
-		AskHeading:         "Whom to ask",
-		AskBody:            "Ask {contact} if you think that this is wrong.",
-		AskLink:            "Open the help page of your organisation",
-		ContinueHeading:    "Go on all the same",
-		ContinueBody:       "You may go on for a while. That you did is recorded.",
-		ContinueButton:     "Continue",
-		RequestHeading:     "Request access",
-		RequestBody:        "An administrator decides. You will be told here and on your desktop.",
-		RequestButton:      "Request access",
-		Reason:             "Reason",
-		ReasonOptional:     "Reason (optional)",
-		ReasonHelp:         "What do you need it for? At most 500 characters. Administrators can read it.",
-		Continued:          "You can use {app} until {until}.",
-		Pending:            "You requested access. It is not decided yet.",
-		Approved:           "Your request was approved. You can use {app} until {until}.",
-		ApprovedUnlimited:  "Your request was approved. You can use {app}.",
-		Denied:             "Your request was not approved.",
-		Withdrawn:          "Your request was approved, and the approval was taken back.",
-		Note:               "The administrator says:",
-		TryAgain:           "Go back to the program and try again.",
-		PageMissing:        "There is nothing here",
-		PageMissingBody:    "This page is not there, or not for you, or more than a day old. Try again what was refused to get a new one.",
-		FaultReasonMissing: "Please give a reason.",
-		FaultReasonBad:     "The reason must be plain text of at most 500 characters.",
-		FaultTooMany:       "That was too often. Please wait for a while.",
-		FaultOther:         "That cannot be done now. This is the state of things:",
+		PageBlocked:       "{app} is blocked",
+		PageWarned:        "{app}: do you want to go on?",
+		App:               "App",
+		Address:           "Address",
+		Program:           "Program",
+		Time:              "Last attempt",
+		Attempts:          "First attempt",
+		Policy:            "Policy",
+		Indicator:         "Indicator",
+		Evidence:          "Recognised by",
+		Details:           "Details for your IT support",
+		AskHeading:        "Whom to ask",
+		AskBody:           "Ask {contact} if you think that this is wrong.",
+		AskLink:           "Open the help page of your organisation",
+		ContinueHeading:   "Go on all the same",
+		ContinueBody:      "You may go on for a while. That you did is recorded.",
+		ContinueButton:    "Continue",
+		RequestHeading:    "Request access",
+		RequestBody:       "An administrator decides. You will be told here and on your desktop.",
+		RequestButton:     "Request access",
+		Reason:            "Reason",
+		ReasonOptional:    "Reason (optional)",
+		ReasonHelp:        "What do you need it for? At most 500 characters. Administrators can read it.",
+		Continued:         "You can use {app} until {until}.",
+		Pending:           "You requested access. It is not decided yet.",
+		Approved:          "Your request was approved. You can use {app} until {until}.",
+		ApprovedUnlimited: "Your request was approved. You can use {app}.",
+		Denied:            "Your request was not approved.",
+		Withdrawn:         "Your request was approved, and the approval was taken back.",
+		Note:              "The administrator says:",
+		TryAgain:          "Go back to the program and try again.",
+		PageMissing:       "There is nothing here",
+		PageMissingBody:   "This page is not there, or not for you, or more than a day old. Try again what was refused to get a new one.",
+		FaultReason:       "Please give a reason, in plain text of at most 500 characters.",
+		FaultTooMany:      "That was too often. Please wait for a while.",
+		FaultOther:        "That cannot be done now. This is the state of things:",
 
 		clock: "15:04",
 		date:  "2 January 2006, 15:04",
@@ -147,42 +147,42 @@ func german() *Texts {
 		WithdrawnBody:         "Die Genehmigung wurde zurückgenommen.",
 		NoteSays:              "Der Administrator schreibt: {note}",
 
-		PageBlocked:        "{app} ist gesperrt",
-		PageWarned:         "{app}: Möchten Sie fortfahren?",
-		App:                "App",
-		Address:            "Adresse",
-		Program:            "Programm",
-		Time:               "Letzter Versuch",
-		Attempts:           "Erster Versuch",
-		Policy:             "Richtlinie",
-		Indicator:          "Indikator",
-		Details:            "Angaben für Ihre IT-Abteilung",
-		AskHeading:         "Wer kann helfen?",
-		AskBody:            "Wenn das nicht stimmen kann, hilft weiter: {contact}.",
-		AskLink:            "Hilfeseite Ihrer Organisation öffnen",
-		ContinueHeading:    "Trotzdem fortfahren",
-		ContinueBody:       "Sie dürfen eine Zeit lang fortfahren. Das wird festgehalten.",
-		ContinueButton:     "Fortfahren",
-		RequestHeading:     "Zugriff beantragen",
-		RequestBody:        "Ein Administrator entscheidet. Sie erfahren es hier und auf dem Bildschirm.",
-		RequestButton:      "Zugriff beantragen",
-		Reason:             "Begründung",
-		ReasonOptional:     "Begründung (freiwillig)",
-		ReasonHelp:         "Wofür brauchen Sie es? Höchstens 500 Zeichen. Administratoren können das lesen.",
-		Continued:          "Sie können {app} nutzen bis {until}.",
-		Pending:            "Sie haben Zugriff beantragt. Darüber ist noch nicht entschieden.",
-		Approved:           "Ihr Antrag wurde genehmigt. Sie können {app} nutzen bis {until}.",
-		ApprovedUnlimited:  "Ihr Antrag wurde genehmigt. Sie können {app} nutzen.",
-		Denied:             "Ihr Antrag wurde nicht genehmigt.",
-		Withdrawn:          "Ihr Antrag wurde genehmigt, die Genehmigung dann aber zurückgenommen.",
-		Note:               "Der Administrator schreibt:",
-		TryAgain:           "Gehen Sie zurück zum Programm und versuchen Sie es erneut.",
-		PageMissing:        "Hier ist nichts",
-		PageMissingBody:    "Diese Seite gibt es nicht, sie ist nicht für Sie, oder sie ist älter als ein Tag. Versuchen Sie erneut, was gesperrt war, dann entsteht eine neue.",
-		FaultReasonMissing: "Bitte geben Sie eine Begründung an.",
-		FaultReasonBad:     "Die Begründung muss einfacher Text von höchstens 500 Zeichen sein.",
-		FaultTooMany:       "Das war zu oft. Bitte warten Sie eine Weile.",
-		FaultOther:         "Das geht jetzt nicht. So ist der Stand:",
+		PageBlocked:       "{app} ist gesperrt",
+		PageWarned:        "{app}: Möchten Sie fortfahren?",
+		App:               "App",
+		Address:           "Adresse",
+		Program:           "Programm",
+		Time:              "Letzter Versuch",
+		Attempts:          "Erster Versuch",
+		Policy:            "Richtlinie",
+		Indicator:         "Indikator",
+		Evidence:          "Erkannt an",
+		Details:           "Angaben für Ihre IT-Abteilung",
+		AskHeading:        "Wer kann helfen?",
+		AskBody:           "Wenn das nicht stimmen kann, hilft weiter: {contact}.",
+		AskLink:           "Hilfeseite Ihrer Organisation öffnen",
+		ContinueHeading:   "Trotzdem fortfahren",
+		ContinueBody:      "Sie dürfen eine Zeit lang fortfahren. Das wird festgehalten.",
+		ContinueButton:    "Fortfahren",
+		RequestHeading:    "Zugriff beantragen",
+		RequestBody:       "Ein Administrator entscheidet. Sie erfahren es hier und auf dem Bildschirm.",
+		RequestButton:     "Zugriff beantragen",
+		Reason:            "Begründung",
+		ReasonOptional:    "Begründung (freiwillig)",
+		ReasonHelp:        "Wofür brauchen Sie es? Höchstens 500 Zeichen. Administratoren können das lesen.",
+		Continued:         "Sie können {app} nutzen bis {until}.",
+		Pending:           "Sie haben Zugriff beantragt. Darüber ist noch nicht entschieden.",
+		Approved:          "Ihr Antrag wurde genehmigt. Sie können {app} nutzen bis {until}.",
+		ApprovedUnlimited: "Ihr Antrag wurde genehmigt. Sie können {app} nutzen.",
+		Denied:            "Ihr Antrag wurde nicht genehmigt.",
+		Withdrawn:         "Ihr Antrag wurde genehmigt, die Genehmigung dann aber zurückgenommen.",
+		Note:              "Der Administrator schreibt:",
+		TryAgain:          "Gehen Sie zurück zum Programm und versuchen Sie es erneut.",
+		PageMissing:       "Hier ist nichts",
+		PageMissingBody:   "Diese Seite gibt es nicht, sie ist nicht für Sie, oder sie ist älter als ein Tag. Versuchen Sie erneut, was gesperrt war, dann entsteht eine neue.",
+		FaultReason:       "Bitte geben Sie eine Begründung an, in einfachem Text von höchstens 500 Zeichen.",
+		FaultTooMany:      "Das war zu oft. Bitte warten Sie eine Weile.",
+		FaultOther:        "Das geht jetzt nicht. So ist der Stand:",
 
 		clock: "15:04",
 		date:  "02.01.2006, 15:04",
