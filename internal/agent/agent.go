@@ -101,6 +101,8 @@ type Config struct {
 	Environ []string
 	// Desktop is this program as a user's desktop helper.
 	Desktop desktop.Program
+	// WhyListen is the address of the why page; empty for none.
+	WhyListen string
 	// Facts are what this machine says of itself.
 	Facts bundle.Facts
 	// Ready is called when the rules of the last good bundle and of the
@@ -210,7 +212,8 @@ func (a *agent) run(ctx context.Context) (err error) {
 	ctx, a.end = context.WithCancelCause(ctx)
 	defer a.end(nil)
 
-	a.users = a.newUsers()
+	a.users = a.newUsers(ctx)
+	defer a.users.close()
 	a.observer = newObserver(observerConfig{
 		Finder: a.cfg.Platform.Finder, Health: a.health, Log: a.cfg.Log, Record: func(ctx context.Context, e event.Event) {
 			a.journal.Record(ctx, e)

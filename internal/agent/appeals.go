@@ -13,6 +13,7 @@ import (
 	"interdict/internal/agent/notify/desktop"
 	"interdict/internal/agent/notify/session"
 	"interdict/internal/agent/state"
+	"interdict/internal/agent/why"
 	"interdict/internal/bypass"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
@@ -23,13 +24,15 @@ type users struct {
 	a        *agent
 	appeals  *appeal.Appeals
 	notifier *notify.Notifier
-	// url is the address of the page about a refusal; empty for none.
-	url func(id string) string
+	// page says why, and peers to whom; both are nil where there is no page.
+	page  *why.Server
+	peers *why.Peers
 }
 
-// newUsers makes what users see. Nothing happens before run.
-func (a *agent) newUsers() *users {
-	u := &users{a: a, url: func(string) string { return "" }}
+// newUsers makes what users see. Nothing happens before run; close must be
+// called.
+func (a *agent) newUsers(ctx context.Context) *users {
+	u := &users{a: a}
 	settings := func() fleet.Settings { return a.enforcer.settings() }
 	config := appeal.Config{
 		File: a.cfg.Dir.Path(state.FileAppeals), Device: a.id.DeviceID, Settings: settings, Record: a.journal.Record,
@@ -48,7 +51,43 @@ func (a *agent) newUsers() *users {
 		},
 		Continue: u.appeals.Continue, Request: u.appeals.Request,
 	})
+	if err := u.open(ctx, settings); err != nil {
+		// People are told on their desktops all the same.
+		a.cfg.Log.WarnContext(ctx, "there is no page that says why something was refused", "error", err)
+	}
 	return u
+}
+
+// open opens the why page.
+func (u *users) open(ctx context.Context, settings func() fleet.Settings) (err error) {
+	if u.a.cfg.WhyListen == "" {
+		return nil
+	}
+	if u.peers, err = why.OpenPeers(); err != nil {
+		return err
+	}
+	u.page, err = why.Listen(ctx, why.Config{
+		Listen: u.a.cfg.WhyListen, Appeals: u.appeals, Settings: settings, UID: u.peers.UID, Now: time.Now, Log: u.a.cfg.Log,
+	})
+	return err
+}
+
+// close frees what the page needs.
+func (u *users) close() {
+	if u.page != nil {
+		_ = u.page.Close()
+	}
+	if u.peers != nil {
+		_ = u.peers.Close()
+	}
+}
+
+// url is the address of the page about a refusal, empty where there is none.
+func (u *users) url(id string) string {
+	if u.page == nil {
+		return ""
+	}
+	return u.page.URL(id)
 }
 
 // refused takes in what somebody was refused, and returns the address of the
@@ -91,5 +130,8 @@ func (u *users) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return u.appeals.Run(ctx) })
 	g.Go(func() error { return u.notifier.Run(ctx) })
+	if u.page != nil {
+		g.Go(func() error { return u.page.Serve(ctx) })
+	}
 	return g.Wait()
 }

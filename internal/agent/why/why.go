@@ -143,6 +143,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	return nil
 }
 
+// Close closes the address of a page that is not served (any more).
+func (s *Server) Close() error {
+	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("closing the why page: %w", err)
+	}
+	return nil
+}
+
 // handler is everything that is served.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()

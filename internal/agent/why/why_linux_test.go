@@ -160,7 +160,7 @@ func newScene(t *testing.T) *scene {
 	go func() { ended <- sc.Serve(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := errors.Join(<-ended, peers.Close()); err != nil {
+		if err := errors.Join(<-ended, sc.Close(), peers.Close()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -423,7 +423,7 @@ func TestAPortThatIsTakenIsNoReasonToHaveNoPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.listener.Close()
+	defer s.Close()
 	u, err := url.Parse(s.URL("id"))
 	if err != nil || u.Hostname() != "127.0.0.1" || u.Host == taken.Addr().String() || u.Path != "/why/id" {
 		t.Errorf("got %s, %v", u, err)
