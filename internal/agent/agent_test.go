@@ -62,6 +62,9 @@ type site struct {
 	id      state.Identity
 	signing ed25519.PrivateKey
 	server  *httptest.Server
+	// policyDir and environ are of the machine.
+	policyDir string
+	environ   []string
 
 	mu       sync.Mutex
 	envelope *bundle.Envelope
@@ -254,7 +257,8 @@ func (s *site) runWith(change func(*Platform)) *running {
 	r := &running{Client: NewClient(s.dir), lab: l, stop: stop, ended: make(chan error, 1)}
 	go func() {
 		r.ended <- Run(ctx, Config{
-			Dir: s.dir, Platform: platform, Facts: bundle.Facts{AgentVersion: "test"}, Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
+			Dir: s.dir, Platform: platform, PolicyDir: s.policyDir, Environ: s.environ,
+			Facts: bundle.Facts{AgentVersion: "test"}, Ready: func() { close(ready) }, Log: slog.New(slog.DiscardHandler),
 		})
 	}()
 	s.t.Cleanup(r.end)
@@ -391,19 +395,28 @@ func TestExplainSaysWhatDecidesAndWhy(t *testing.T) {
 	if _, err := r.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	got, err := r.Explain(t.Context(), "", "", netip.MustParseAddr("203.0.113.9"))
+	got, err := r.Explain(t.Context(), bundle.Question{IP: netip.MustParseAddr("203.0.113.9")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Explanation{
-		Schema: 1, IP: netip.MustParseAddr("203.0.113.9"), Action: "block", Mode: fleet.ModeBlock, Step: "address", AppID: "tunes",
-		App: "Tunes", Indicator: "203.0.113.9", IndicatorID: "ind-203.0.113.9", PolicyID: "policy-1", Version: 3, Refused: true, Enforcing: true,
+		Schema: 2, IP: netip.MustParseAddr("203.0.113.9"), App: "Tunes", PolicyID: "policy-1", Refused: true,
+		Answer: bundle.Answer{
+			Version: 3, Enforcing: true, Listening: true, Action: "block", Step: "address", AppID: "tunes", Mode: fleet.ModeBlock,
+			Indicator: "203.0.113.9", IndicatorID: "ind-203.0.113.9", Settings: got.Settings,
+		},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("explanation (-want +got):\n%s", diff)
 	}
-	if got, err = r.Explain(t.Context(), "other.example", "", netip.Addr{}); err != nil || got.Refused || got.Step != "none" {
+	if len(got.Settings) != len(fleet.Definitions()) {
+		t.Errorf("%d settings are told, want all %d", len(got.Settings), len(fleet.Definitions()))
+	}
+	if got, err = r.Explain(t.Context(), bundle.Question{Host: "other.example"}); err != nil || got.Refused || got.Step != "none" {
 		t.Errorf("got %+v, %v for a name that no indicator is for", got, err)
+	}
+	if got, err = r.Explain(t.Context(), bundle.Question{Host: "other.example", User: "no such user"}); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("got %+v, %v for a user that there is not", got, err)
 	}
 }
 
@@ -471,17 +484,6 @@ func TestOneAgentToADirectory(t *testing.T) {
 	err := Run(t.Context(), Config{Dir: s.dir, Platform: (&lab{t: t}).platform(), Log: slog.New(slog.DiscardHandler)})
 	if fault.CodeOf(err) != fault.Conflict {
 		t.Errorf("a second agent got %v, want a conflict", err)
-	}
-}
-
-func TestAMachineThatIsNotEnrolledHasNoAgent(t *testing.T) {
-	dir, err := state.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = Run(t.Context(), Config{Dir: dir, Platform: (&lab{t: t}).platform(), Log: slog.New(slog.DiscardHandler)})
-	if !errors.Is(err, state.ErrNotEnrolled) {
-		t.Errorf("got %v, want ErrNotEnrolled", err)
 	}
 }
 

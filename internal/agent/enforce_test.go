@@ -159,13 +159,16 @@ func newLab(t *testing.T) (*lab, *enforcer, *health.Set) {
 	return l, e, set
 }
 
-// bundleOf makes a bundle of settings and address indicators.
+// bundleOf makes a bundle of settings, none where they are empty, and address
+// indicators.
 func bundleOf(t *testing.T, version uint64, mode fleet.Mode, fail fleet.FailMode, addrs ...indicator.Indicator) state.Bundle {
 	t.Helper()
-	records := []bundle.Record{
-		bundle.Setting(fleet.SettingNetworkProtection, string(mode), "policy-1"),
-		bundle.Setting(fleet.SettingFailMode, string(fail), ""),
-		bundle.App("tunes", "Tunes"),
+	records := []bundle.Record{bundle.App("tunes", "Tunes")}
+	if mode != "" {
+		records = append(records, bundle.Setting(fleet.SettingNetworkProtection, string(mode), "policy-1"))
+	}
+	if fail != "" {
+		records = append(records, bundle.Setting(fleet.SettingFailMode, string(fail), ""))
 	}
 	for _, i := range addrs {
 		records = append(records, bundle.Indicator(i))

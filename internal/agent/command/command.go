@@ -103,7 +103,7 @@ func hint(err error) string {
 	case errors.As(err, &f) && f.Hint != "":
 		return f.Hint
 	case errors.Is(err, state.ErrNotEnrolled):
-		return "enrol it with: interdict-agent enroll TOKEN"
+		return "enrol it with: interdict-agent enroll TOKEN; or enforce its own policy alone: interdict-agent run"
 	case errors.Is(err, os.ErrPermission):
 		return "run the command as root"
 	default:
@@ -126,6 +126,9 @@ A package starts the agent as a service instead: systemctl enable --now
 interdict-agent. "status", "test" and "events" say what it does, "doctor" what
 is wrong, and "rescue" always gives the network back.
 
+A machine that no server manages needs no token: the agent enforces what is in
+/etc/interdict/policy.d/*.yaml and what "interdict-agent set" says.
+
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or agent not reachable,
 4 not permitted.`,
 		Version:       version.String(),
@@ -144,7 +147,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or agent not reachable,
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.opts.stateDir, "state-dir", state.DefaultRoot, "`directory` of the agent's state")
 	flags.StringVarP(&c.opts.output, "output", "o", outputTable, "how to print data, a `format`: table or json")
-	root.AddCommand(c.enroll(), c.run(), c.status(), c.sync(), c.events(), c.test(), c.doctor(), c.rescue(), c.unenroll(), c.version())
+	root.AddCommand(c.enroll(), c.run(), c.status(), c.sync(), c.set(), c.events(), c.test(), c.doctor(), c.rescue(), c.unenroll(), c.version(), c.desktop())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }
@@ -154,10 +157,22 @@ func (c *commander) dir() state.Dir { return state.At(c.opts.stateDir) }
 
 // client returns a client of the agent that runs on the state directory.
 func (c *commander) client() (*agent.Client, error) {
-	if err := c.dir().Enrolled(); err != nil {
+	if err := c.inhabited(); err != nil {
 		return nil, err
 	}
 	return agent.NewClient(c.dir()), nil
+}
+
+// inhabited returns nil if the state directory is an agent's: of a machine
+// that is enrolled, or where one runs without a server.
+func (c *commander) inhabited() error {
+	err := c.dir().Enrolled()
+	if errors.Is(err, state.ErrNotEnrolled) {
+		if _, statErr := os.Stat(c.dir().Path(state.FileSocket)); statErr == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // logger writes for people and service managers, which add the time.

@@ -16,8 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/agent"
+	"interdict/internal/agent/channel/dropin"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
+	"interdict/internal/agent/why"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
 	"interdict/internal/version"
@@ -54,6 +56,10 @@ func (c *commander) enroll() *cobra.Command {
 			}
 			if err := dir.SaveIdentity(id); err != nil {
 				return err
+			}
+			// Where no agent runs there is nobody to tell.
+			if begins, err := agent.NewClient(dir).Enrolled(cmd.Context()); err == nil && begins {
+				c.say("the agent that runs here obeys the server from now on")
 			}
 			return c.print(map[string]any{"schema": 1, "device_id": id.DeviceID, "server": id.ServerURL}, func(w io.Writer) {
 				row(w, "Device", "%s", id.DeviceID)
@@ -95,18 +101,21 @@ func osVersion(path string) string {
 }
 
 func (c *commander) run() *cobra.Command {
-	level := slog.LevelInfo
+	level, policyDir, whyListen := slog.LevelInfo, dropin.DefaultDir, why.DefaultListen
 	cmd := &cobra.Command{
-		Use: "run", Short: "Be the agent: enforce the server's bundle until told to stop", Args: exactly(),
-		Long: `Be the agent: enforce the server's bundle until told to stop.
+		Use: "run", Short: "Be the agent: enforce what the server and this machine say until told to stop", Args: exactly(),
+		Long: `Be the agent: enforce what the server and this machine say until told to stop.
 
-The last good bundle is in force before the network is looked for. When the
+A setting comes from the first that makes it: a policy of the server, a drop-in
+file (of two the one with the later name), the environment variable
+INTERDICT_<NAME> (INTERDICT_NETWORK_PROTECTION=block), "interdict-agent set". A
+machine that is not enrolled needs no server: the others alone count, and the
+indicators of the drop-in files.
+
+What was in force last is so again before the network is looked for. When the
 agent ends, in order or not, the kernel rules stay: known-bad addresses remain
 refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if err = c.dir().Enrolled(); err != nil {
-				return err
-			}
 			dir, err := state.Open(c.opts.stateDir)
 			if err != nil {
 				return err
@@ -125,7 +134,8 @@ refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 				}
 			}()
 			return agent.Run(cmd.Context(), agent.Config{
-				Dir: dir, Platform: platform, Facts: facts(), Log: log,
+				Dir: dir, Platform: platform, PolicyDir: policyDir, Environ: os.Environ(), Facts: facts(), Log: log,
+				Desktop: desktopProgram(), WhyListen: whyListen,
 				Ready: func() {
 					// Without a service manager there is nobody to tell.
 					if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
@@ -135,6 +145,8 @@ refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 			})
 		},
 	}
+	cmd.Flags().StringVar(&policyDir, "policy-dir", policyDir, "`directory` of drop-in files of policy, *.yaml")
+	cmd.Flags().StringVar(&whyListen, "why-listen", whyListen, "`address` on 127.0.0.1 of the page that tells users why something was refused; empty for none")
 	cmd.Flags().TextVar(&level, "log-level", level, "the least important messages to print, a `level`: debug, info, warn or error")
 	return cmd
 }

@@ -37,7 +37,7 @@ agent is started again.`,
 			if !follow {
 				return c.printEvents(journal.Newest(dir))
 			}
-			if err := c.dir().Enrolled(); err != nil {
+			if err := c.inhabited(); err != nil {
 				return err
 			}
 			return c.printEvents(journal.Follow(cmd.Context(), dir, followLast))
