@@ -31,11 +31,13 @@ import (
 	"interdict/catalog"
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/appeal"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
 	"interdict/internal/control/groups"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
+	"interdict/internal/control/usage"
 	"interdict/internal/server/adminapi"
 	"interdict/internal/server/agentapi"
 	"interdict/internal/server/gate"
@@ -108,6 +110,8 @@ type Server struct {
 	enrolment    *enrol.Service
 	indicators   *indicators.Service
 	observations *observation.Service
+	appeals      *appeal.Service
+	usage        *usage.Service
 
 	agents  *agentapi.API
 	http    *http.Server
@@ -161,6 +165,8 @@ func (s *Server) Start(ctx context.Context) error {
 		{"store", s.openStore, s.closeStore},
 		{"use cases", s.startControl, s.stopControl},
 		{"observation", s.startObservation, s.stopObservation},
+		{"appeals", s.startAppeals, s.stopAppeals},
+		{"usage", s.startUsage, s.stopUsage},
 		{"files", s.writeFiles, nothing},
 		{"http", s.serve, s.stopServing},
 	} {
@@ -273,15 +279,17 @@ func (s *Server) serve(context.Context) error {
 	admin, err := adminapi.New(adminapi.Config{
 		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment,
 		Groups: groups.New(groups.Config{Control: s.control}), Indicators: s.indicators,
-		Observations: s.observations, Gate: gate.New(time.Now), Logger: logger,
+		Observations: s.observations, Appeals: s.appeals, Usage: s.usage, Gate: gate.New(time.Now), Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	s.agents = agentapi.New(agentapi.Config{
-		Control: s.control, Enrolment: s.enrolment, Observations: s.observations, Gate: gate.New(time.Now), Logger: logger,
+		Control: s.control, Enrolment: s.enrolment, Observations: s.observations, Appeals: s.appeals, Usage: s.usage,
+		Gate: gate.New(time.Now), Logger: logger,
 	})
 	m := newMetrics(s.config.Version, s.agents, s.control)
+	m.registry.MustRegister(requestCollector{s.appeals})
 
 	mux := http.NewServeMux()
 	mux.Handle(adminapi.Prefix+"/", admin)

@@ -21,6 +21,7 @@ import (
 	"interdict/internal/control/groups"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
+	"interdict/internal/control/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -62,6 +63,7 @@ type Server struct {
 	Indicators   *indicators.Service
 	Observations *observation.Service
 	Appeals      *appeal.Service
+	Usage        *usage.Service
 	Clock        *Clock
 	// End ends the services and their store, before the test does.
 	End func()
@@ -111,6 +113,10 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 	if err != nil {
 		tb.Fatalf("making the appeals: %v", err)
 	}
+	uses, err := usage.New(usage.Config{Control: service, Store: st, Apps: apps.Apps()})
+	if err != nil {
+		tb.Fatalf("making the usage: %v", err)
+	}
 	if err := service.Start(tb.Context()); err != nil {
 		tb.Fatalf("starting the service: %v", err)
 	}
@@ -118,7 +124,7 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 		Service: service, Credentials: credential.New(credential.Config{Control: service}),
 		Enrolment: enrol.New(enrol.Config{Control: service}), Groups: groups.New(groups.Config{Control: service}),
 		Indicators:   indicators.New(indicators.Config{Control: service}),
-		Observations: observations, Appeals: appeals, Clock: clock, t: tb,
+		Observations: observations, Appeals: appeals, Usage: uses, Clock: clock, t: tb,
 	}
 	s.End = sync.OnceFunc(func() {
 		if err := service.Shutdown(context.WithoutCancel(tb.Context())); err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"interdict/internal/control"
+	"interdict/internal/control/appeal"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
@@ -28,6 +29,7 @@ import (
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
+	"interdict/internal/control/usage"
 	"interdict/internal/event"
 	"interdict/internal/fault"
 	"interdict/internal/problem"
@@ -49,6 +51,8 @@ type Config struct {
 	Groups       *groups.Service
 	Indicators   *indicators.Service
 	Observations *observation.Service
+	Appeals      *appeal.Service
+	Usage        *usage.Service
 	Gate         *gate.Gate
 	Logger       *slog.Logger
 }
@@ -61,6 +65,8 @@ type API struct {
 	groups       *groups.Service
 	indicators   *indicators.Service
 	observations *observation.Service
+	appeals      *appeal.Service
+	usage        *usage.Service
 
 	gate     *gate.Gate
 	logger   *slog.Logger
@@ -74,7 +80,7 @@ type API struct {
 func New(c Config) (*API, error) {
 	a := &API{
 		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, groups: c.Groups, indicators: c.Indicators,
-		observations: c.Observations, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
+		observations: c.Observations, appeals: c.Appeals, usage: c.Usage, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux)
 	a.addApps()
@@ -85,6 +91,9 @@ func New(c Config) (*API, error) {
 	a.addTokens()
 	a.addSettings()
 	a.addObservations()
+	a.addRequests()
+	a.addBypasses()
+	a.addUsage()
 	a.mux.HandleFunc("/", a.unknown)
 	document, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
 	if err != nil {

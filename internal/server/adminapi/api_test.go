@@ -14,11 +14,13 @@ import (
 
 	"interdict/catalog"
 	"interdict/internal/control"
+	"interdict/internal/control/appeal"
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
+	"interdict/internal/control/usage"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 	"interdict/internal/problem"
@@ -49,6 +51,14 @@ func newLiveAPI(tb testing.TB) (api *API, tokens map[control.Role]string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	appeals, err := appeal.New(appeal.Config{Control: c, Store: st})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	uses, err := usage.New(usage.Config{Control: c, Store: st, Apps: apps.Apps()})
+	if err != nil {
+		tb.Fatal(err)
+	}
 	credentials := credential.New(credential.Config{Control: c})
 	tokens = map[control.Role]string{}
 	for _, role := range []control.Role{control.RoleViewer, control.RoleOperator, control.RoleAdministrator} {
@@ -59,7 +69,7 @@ func newLiveAPI(tb testing.TB) (api *API, tokens map[control.Role]string) {
 	}
 	api, err = New(Config{
 		Control: c, Credentials: credentials, Enrolment: enrol.New(enrol.Config{Control: c}),
-		Indicators: indicators.New(indicators.Config{Control: c}), Observations: observations, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
+		Indicators: indicators.New(indicators.Config{Control: c}), Observations: observations, Appeals: appeals, Usage: uses, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -24,8 +24,10 @@ import (
 
 	"interdict/internal/bundle"
 	"interdict/internal/control"
+	"interdict/internal/control/appeal"
 	"interdict/internal/control/enrol"
 	"interdict/internal/control/observation"
+	"interdict/internal/control/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/problem"
@@ -41,6 +43,8 @@ type Config struct {
 	Control      *control.Service
 	Enrolment    *enrol.Service
 	Observations *observation.Service
+	Appeals      *appeal.Service
+	Usage        *usage.Service
 	Gate         *gate.Gate
 	Logger       *slog.Logger
 	// PingInterval is how often a stream says something; 0 means
@@ -53,6 +57,8 @@ type API struct {
 	control      *control.Service
 	enrolment    *enrol.Service
 	observations *observation.Service
+	appeals      *appeal.Service
+	usage        *usage.Service
 
 	gate   *gate.Gate
 	logger *slog.Logger
@@ -71,7 +77,7 @@ type API struct {
 // New makes the API.
 func New(c Config) *API {
 	a := &API{
-		control: c.Control, enrolment: c.Enrolment, observations: c.Observations,
+		control: c.Control, enrolment: c.Enrolment, observations: c.Observations, appeals: c.Appeals, usage: c.Usage,
 		gate: c.Gate, logger: c.Logger, ping: c.PingInterval, mux: http.NewServeMux(), drained: make(chan struct{}),
 	}
 	if a.ping == 0 {
@@ -89,6 +95,9 @@ func New(c Config) *API {
 	a.mux.Handle("GET "+bundle.PathBundle, a.device(a.bundle))
 	a.mux.Handle("POST "+bundle.PathApplied, a.device(a.applied))
 	a.mux.Handle("POST "+bundle.PathEvents, a.device(a.ingest))
+	a.mux.Handle("POST "+bundle.PathUsage, a.device(a.report))
+	a.mux.Handle("POST "+bundle.PathRequests, a.device(a.ask))
+	a.mux.Handle("GET "+bundle.PathRequests, a.device(a.requests))
 	a.mux.Handle("POST "+bundle.PathUnenroll, a.device(a.unenroll))
 	a.mux.Handle("/", a.device(a.unknown))
 	return a
@@ -279,8 +288,13 @@ func (a *API) allowTime(w http.ResponseWriter, size int) {
 // readDocument reads a JSON document. Fields it does not know are ignored: the
 // agent may be newer than the server.
 func readDocument[T any](w http.ResponseWriter, r *http.Request) (T, error) {
+	return readDocumentOf[T](w, r, maxDocument)
+}
+
+// readDocumentOf is readDocument for one of at most so many bytes.
+func readDocumentOf[T any](w http.ResponseWriter, r *http.Request, most int64) (T, error) {
 	var v T
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxDocument))
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if err != nil {
 		return v, bodyFault(r.Context(), err)
 	}
