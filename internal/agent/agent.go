@@ -41,6 +41,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"interdict/internal/agent/account"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/journal"
 	"interdict/internal/agent/netguard"
@@ -122,6 +123,7 @@ type agent struct {
 	observer *observer
 	enforcer *enforcer
 	locals   *locals
+	accounts *account.Book
 	users    *users
 	uses     *uses
 	uplink   *uplink.Uplink
@@ -166,6 +168,9 @@ func runOnce(ctx context.Context, cfg Config) (again bool, err error) {
 		return false, err
 	}
 	a := &agent{cfg: cfg, id: id, started: time.Now().UTC(), health: &health.Set{}}
+	if !a.managed() {
+		cfg.Log.InfoContext(ctx, "this machine is not enrolled: what it says itself is enforced")
+	}
 	for code, missing := range cfg.Platform.Missing {
 		a.health.Raise(code, "%v", missing)
 	}
@@ -212,6 +217,8 @@ func (a *agent) run(ctx context.Context) (err error) {
 	ctx, a.end = context.WithCancelCause(ctx)
 	defer a.end(nil)
 
+	a.accounts = account.New(account.Config{Log: a.cfg.Log})
+	defer a.accounts.Close()
 	a.users = a.newUsers(ctx)
 	defer a.users.close()
 	a.observer = newObserver(observerConfig{
@@ -224,7 +231,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	a.uses = a.openUses(ctx)
 	inspector, err := netguard.NewInspector(netguard.InspectorConfig{
 		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,
-		Used: a.uses.used(), Replier: a.cfg.Platform.Replier,
+		Users: a.accounts, Used: a.uses.used(), Replier: a.cfg.Platform.Replier,
 	})
 	if err != nil {
 		return err
@@ -251,7 +258,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if a.managed() {
 		a.uplink = uplink.New(uplink.Config{
 			Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Suspended: a.enforcer.suspended.Load,
-			Report: a.report, Refused: a.bundleRefused, Requests: a.users.answered, Spool: a.journal.Spool(), Usage: a.uses.reports(), Health: a.health, Log: a.cfg.Log,
+			Report: a.report, Answer: a.answers().Answer, Refused: a.bundleRefused, Requests: a.users.answered, Spool: a.journal.Spool(), Usage: a.uses.reports(), Health: a.health, Log: a.cfg.Log,
 		})
 		a.settingsChanged(a.enforcer.settings())
 	}

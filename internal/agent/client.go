@@ -7,10 +7,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 
 	"interdict/internal/agent/state"
+	"interdict/internal/bundle"
 	"interdict/internal/fault"
 )
 
@@ -43,12 +43,12 @@ func (c *Client) Sync(ctx context.Context) (Status, error) {
 	return s, err
 }
 
-// Explain asks what would happen to a connection. Any of the arguments may
-// be zero.
-func (c *Client) Explain(ctx context.Context, host, path string, ip netip.Addr) (Explanation, error) {
-	q := url.Values{"host": {host}, "path": {path}}
-	if ip.IsValid() {
-		q.Set("ip", ip.String())
+// Explain asks what would happen to a connection of a user. What is not known
+// of it is left zero.
+func (c *Client) Explain(ctx context.Context, about bundle.Question) (Explanation, error) {
+	q := url.Values{"host": {about.Host}, "path": {about.Path}, "user": {about.User}}
+	if about.IP.IsValid() {
+		q.Set("ip", about.IP.String())
 	}
 	var e Explanation
 	err := c.call(ctx, http.MethodGet, pathExplain, q, &e)

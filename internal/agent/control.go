@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
-	"interdict/internal/agent/verdict"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
@@ -57,28 +55,6 @@ type Status struct {
 	Inspector netguard.Stats     `json:"inspector"`
 	Spool     journal.SpoolStats `json:"spool"`
 	Health    []health.Item      `json:"health"`
-}
-
-// Explanation says what would happen to a connection, and why.
-type Explanation struct {
-	Schema int          `json:"schema"`
-	Host   string       `json:"host,omitempty"`
-	Path   string       `json:"path,omitempty"`
-	IP     netip.Addr   `json:"ip,omitzero"`
-	Action string       `json:"action,omitempty"`
-	Mode   fleet.Mode   `json:"network_protection"`
-	Step   verdict.Step `json:"step"`
-	AppID  string       `json:"app_id,omitempty"`
-	App    string       `json:"app_name,omitempty"`
-	// Indicator and IndicatorID are the one that applies.
-	Indicator   string `json:"indicator,omitempty"`
-	IndicatorID string `json:"indicator_id,omitempty"`
-	PolicyID    string `json:"policy_id,omitempty"`
-	Version     uint64 `json:"bundle_version,omitempty"`
-	// Refused is the upshot.
-	Refused bool `json:"refused"`
-	// Enforcing is as in Status.
-	Enforcing bool `json:"enforcing"`
 }
 
 // control serves the control socket.
@@ -235,25 +211,6 @@ func (c *control) enrolled(w http.ResponseWriter, _ *http.Request) {
 		c.a.renew.Store(true)
 		c.a.end(errEnrolled)
 	}
-}
-
-func (c *control) explain(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	s := verdict.Subject{Host: q.Get("host"), Path: q.Get("path")}
-	if ip := q.Get("ip"); ip != "" {
-		addr, err := netip.ParseAddr(ip)
-		if err != nil {
-			reply(w, nil, fault.New(fault.Invalid, "%q is not an address", ip))
-			return
-		}
-		s.Addr = addr
-	}
-	d, version := c.a.enforcer.decide(s)
-	reply(w, Explanation{
-		Schema: 1, Host: s.Host, Path: s.Path, IP: s.Addr, Action: string(d.Action), Mode: d.Mode, Step: d.Step,
-		AppID: d.AppID, App: d.AppName, Indicator: d.Indicator.Value, IndicatorID: d.Indicator.ID, PolicyID: d.PolicyID,
-		Version: version, Refused: d.Refuses(), Enforcing: c.a.enforcer.enforcing(),
-	}, nil)
 }
 
 func (c *control) rescue(w http.ResponseWriter, r *http.Request) {

@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"interdict/internal/agent"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/journal"
 	"interdict/internal/agent/state"
@@ -209,28 +208,6 @@ func TestTargets(t *testing.T) {
 		}
 		if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(target{}), cmpopts.EquateComparable(addr("::"))); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.text, diff)
-		}
-	}
-}
-
-func TestRefusalsAreExplained(t *testing.T) {
-	tests := []struct {
-		name string
-		e    agent.Explanation
-		want string
-	}{
-		{"disabled", agent.Explanation{Step: "disabled"}, "network protection is disabled"},
-		{"none", agent.Explanation{Step: "none", Version: 4, Mode: "block"}, "no indicator is for it (bundle 4, mode block)"},
-		{"spared", agent.Explanation{Step: "spared", AppID: "aws"}, "the name belongs to aws, which is left alone"},
-		{
-			"an app's domain",
-			agent.Explanation{Step: "domain", Indicator: "t.example", IndicatorID: "tunes:t.example", AppID: "tunes", App: "Tunes", Mode: "block", PolicyID: "p-1"},
-			`domain indicator "t.example" (tunes:t.example) asks for it, app Tunes; mode block by policy p-1`,
-		},
-	}
-	for _, test := range tests {
-		if got := because(test.e); got != test.want {
-			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,13 +9,20 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/user"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"interdict/internal/agent"
+	"interdict/internal/agent/journal"
+	"interdict/internal/agent/verdict"
+	"interdict/internal/bundle"
 	"interdict/internal/fault"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
 )
 
 // testResult is what test found out.
@@ -29,6 +37,7 @@ type testResult struct {
 
 func (c *commander) test() *cobra.Command {
 	var rulesOnly bool
+	var as string
 	cmd := &cobra.Command{
 		Use: "test URL", Short: "Say what happens to a connection and why, and try it", Args: exactly("URL"),
 		Long: `Say what happens to a connection and why, and try it.
@@ -39,11 +48,14 @@ bytes that name the host, which leaves the same events as any other program's.
 For an address only the rules for addresses can be asked: that a name which is
 refused was looked up for it shows in the trial alone.
 
+Rules may be for some users only. Without --user they are asked for you; for
+somebody else the connection is not tried, since it would be yours.
+
 The exit code is 0 when both agree, and 1 when they do not, or when the
 connection could not be tried for want of a network or of an answer. A
 destination that turns the connection down itself looks like a refusal.`,
 		Example: `  interdict-agent test https://app.example/path
-  interdict-agent test app.example:8443
+  interdict-agent test app.example:8443 --user anna
   interdict-agent test --rules-only 203.0.113.7`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := parseTarget(args[0])
@@ -54,12 +66,13 @@ destination that turns the connection down itself looks like a refusal.`,
 			if err != nil {
 				return err
 			}
-			result := testResult{Schema: 1, Target: args[0]}
+			result := testResult{Schema: 2, Target: args[0]}
 			addrs := t.resolve(cmd.Context())
-			if result.Verdict, err = explain(cmd.Context(), client, t, addrs.addrs); err != nil {
+			me := myself()
+			if result.Verdict, err = explain(cmd.Context(), client, t, addrs.addrs, cmp.Or(as, me)); err != nil {
 				return err
 			}
-			if !rulesOnly {
+			if !rulesOnly && (as == "" || as == me) {
 				result.Attempt = t.try(cmd.Context(), addrs)
 			}
 			if err := c.print(result, func(w io.Writer) { printTest(w, result) }); err != nil {
@@ -69,18 +82,30 @@ destination that turns the connection down itself looks like a refusal.`,
 		},
 	}
 	cmd.Flags().BoolVar(&rulesOnly, "rules-only", false, "do not try the connection")
+	cmd.Flags().StringVar(&as, "user", "", "the login `name` of the user to ask for; you if not given")
 	return cmd
+}
+
+// myself is the login name of who runs the command, empty if that is not
+// known.
+func myself() string {
+	u, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return u.Username
 }
 
 // explain asks about a target by its name and, as the packets would show,
 // by each address it has.
-func explain(ctx context.Context, client *agent.Client, t target, addrs []netip.Addr) (agent.Explanation, error) {
-	first, err := client.Explain(ctx, t.host, t.path, t.addr)
+func explain(ctx context.Context, client *agent.Client, t target, addrs []netip.Addr, as string) (agent.Explanation, error) {
+	q := bundle.Question{Host: t.host, Path: t.path, IP: t.addr, User: as}
+	first, err := client.Explain(ctx, q)
 	if err != nil || first.Action != "" {
 		return first, err
 	}
-	for _, addr := range addrs {
-		e, err := client.Explain(ctx, t.host, t.path, addr)
+	for _, q.IP = range addrs {
+		e, err := client.Explain(ctx, q)
 		if err != nil || e.Refused {
 			return e, err
 		}
@@ -108,48 +133,94 @@ func disagreement(r testResult) error {
 	}
 }
 
+// printTest says the verdict first, then why.
 func printTest(w io.Writer, r testResult) {
 	v := r.Verdict
-	verdict := "allowed"
-	switch {
-	case v.Refused:
-		verdict = "refused"
-	case v.Action == "audit":
-		verdict = "allowed and recorded (1125)"
-	}
-	if !v.Enforcing {
-		verdict += ", but nothing is enforced now"
-	}
-	row(w, "By the rules", "%s", verdict)
+	_, _ = fmt.Fprintln(w, sentence(v))
 	row(w, "Because", "%s", because(v))
+	row(w, "Network protection", "%s", inMode(v))
+	if v.Bypass != nil {
+		row(w, "Bypass", "%s goes on until %s", v.User, v.Bypass.Until.Local().Format(time.DateTime))
+	}
+	if len(v.OutOfScope) > 0 {
+		row(w, "Does not count", "%s: for others, or at other times", strings.Join(v.OutOfScope, ", "))
+	}
 	if v.Host == "" {
 		row(w, "Note", "for an address only the rules for addresses can be asked")
+	}
+	if v.LastEvent != nil {
+		row(w, "Last event", "%s %s", v.LastEvent.LastSeen.Local().Format(time.DateTime), journal.Sentence(*v.LastEvent))
+	}
+	for _, item := range v.Health {
+		row(w, "! "+item.Code, "%s", item.Text)
 	}
 	if r.Attempt != nil {
 		row(w, "Tried", "%s", r.Attempt)
 	}
 }
 
+// sentence is the verdict.
+func sentence(v agent.Explanation) string {
+	who, what := "Anybody", v.Host
+	if v.User != "" {
+		who = v.User
+	}
+	if what == "" {
+		what = v.IP.String()
+	}
+	text := fmt.Sprintf("%s may connect to %s", who, what)
+	switch {
+	case v.Action == indicator.ActionWarn && v.Refused:
+		text = fmt.Sprintf("%s is warned of %s: refused until they say that they go on", who, what)
+	case v.Refused:
+		text = fmt.Sprintf("%s is refused %s", who, what)
+	case v.Action == indicator.ActionAudit:
+		text += ", which is recorded (1125)"
+	}
+	switch {
+	case !v.Enforcing:
+		text += ", but nothing is enforced now"
+	case v.Refused && !v.Listening:
+		text += ", but connections are not inspected now, only addresses are refused"
+	}
+	return text + "."
+}
+
 // because says in words which step of the judgement decided.
 func because(v agent.Explanation) string {
-	switch v.Step {
-	case "disabled":
+	switch verdict.Step(v.Step) {
+	case verdict.StepDisabled:
 		return "network protection is disabled"
-	case "none":
-		return fmt.Sprintf("no indicator is for it (bundle %d, mode %s)", v.Version, v.Mode)
-	case "spared":
+	case verdict.StepNone:
+		return "no indicator is for it"
+	case verdict.StepSpared:
 		return fmt.Sprintf("the name belongs to %s, which is left alone", name(v))
+	case verdict.StepResolver:
+		return fmt.Sprintf("it is an encrypted name service (%s)", name(v))
 	default:
-		text := fmt.Sprintf("%s indicator %q (%s) asks for it", v.Step, v.Indicator, v.IndicatorID)
+		text := fmt.Sprintf("indicator %q (%s) is for it", v.Indicator, v.IndicatorID)
 		if v.AppID != "" {
-			text += fmt.Sprintf(", app %s", name(v))
-		}
-		text += fmt.Sprintf("; mode %s", v.Mode)
-		if v.PolicyID != "" {
-			text += " by policy " + v.PolicyID
+			text += fmt.Sprintf(", of the app %s", name(v))
 		}
 		return text
 	}
+}
+
+// inMode says which mode counts, by whose word, and of which bundle.
+func inMode(v agent.Explanation) string {
+	text := string(v.Mode)
+	for _, s := range v.Settings {
+		if s.Setting == fleet.SettingNetworkProtection {
+			text += fmt.Sprintf(", by channel %s", s.Channel)
+		}
+	}
+	if v.PolicyID != "" {
+		text += ", policy " + v.PolicyID
+	}
+	if v.Version > 0 {
+		text += ", bundle " + utoa(v.Version)
+	}
+	return text
 }
 
 func name(v agent.Explanation) string {

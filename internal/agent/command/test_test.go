@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,8 +13,15 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"text/tabwriter"
+	"time"
 
 	"interdict/internal/agent"
+	"interdict/internal/bundle"
+	"interdict/internal/bypass"
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
 )
 
 func TestOutcomesAreToldByTheirErrors(t *testing.T) {
@@ -63,7 +71,7 @@ func TestRulesAndTrialHaveToAgree(t *testing.T) {
 	}
 	for _, test := range tests {
 		err := disagreement(testResult{
-			Verdict: agent.Explanation{Refused: test.refused, Enforcing: test.enforcing}, Attempt: &attempt{Outcome: test.met},
+			Verdict: agent.Explanation{Refused: test.refused, Answer: bundle.Answer{Enforcing: test.enforcing}}, Attempt: &attempt{Outcome: test.met},
 		})
 		if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.says)
@@ -95,5 +103,62 @@ func TestARealAttemptIsJudged(t *testing.T) {
 	}
 	if got := at.try(t.Context(), lookup{err: errors.New("no network")}); got.Outcome != outcomeUntried {
 		t.Errorf("without a look-up, got %+v", got)
+	}
+}
+
+func TestTheVerdictIsSaidFirstAndThenWhy(t *testing.T) {
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	inForce := bundle.Answer{
+		Enforcing: true, Listening: true, Mode: fleet.ModeBlock, Version: 7, Step: "none",
+		Settings: []fleet.SettingReport{{Setting: fleet.SettingNetworkProtection, Value: "block", Channel: fleet.ChannelServer}},
+	}
+	refused := inForce
+	refused.Action, refused.Step, refused.Indicator, refused.IndicatorID, refused.AppID = indicator.ActionBlock, "domain", "t.example", "tunes:t.example", "tunes"
+	warned, audited, spared, bypassed, deaf, suspended, disabled := refused, refused, inForce, refused, refused, refused, inForce
+	warned.Action = indicator.ActionWarn
+	audited.Action, audited.Mode = indicator.ActionAudit, fleet.ModeAudit
+	spared.Step, spared.AppID, spared.OutOfScope = "spared", "aws", []string{"custom-1", "custom-2"}
+	bypassed.Action, bypassed.Step, bypassed.Bypass = indicator.ActionAllow, "bypassed", &bypass.Bypass{Until: at}
+	deaf.Listening, deaf.Health = false, []fleet.HealthItem{{Code: "capture_missing", Text: "no queue"}}
+	suspended.Enforcing = false
+	disabled.Step, disabled.Mode = "disabled", fleet.ModeDisabled
+	logged := inForce
+	logged.LastEvent = &event.Event{EventID: event.IDBlocked, Action: event.ActionBlocked, LastSeen: at, Destination: event.Destination{Host: "t.example"}}
+	tests := []struct {
+		name   string
+		answer bundle.Answer
+		// refused is the upshot; says are lines of the output, the first of
+		// them first.
+		refused bool
+		says    []string
+	}{
+		{"nothing applies", inForce, false, []string{"anna may connect to t.example.", "no indicator is for it", "block, by channel server, policy p-1, bundle 7"}},
+		{"refused", refused, true, []string{"anna is refused t.example.", `indicator "t.example" (tunes:t.example) is for it, of the app Tunes`}},
+		{"warned", warned, true, []string{"anna is warned of t.example: refused until they say that they go on."}},
+		{"audited", audited, false, []string{"anna may connect to t.example, which is recorded (1125).", "audit, by channel server"}},
+		{"spared", spared, false, []string{"anna may connect to t.example.", "the name belongs to Tunes, which is left alone", "custom-1, custom-2: for others"}},
+		{"bypassed", bypassed, false, []string{"anna may connect to t.example.", "anna goes on until " + at.Local().Format(time.DateTime)}},
+		{"nobody listens", deaf, true, []string{"anna is refused t.example, but connections are not inspected now", "capture_missing  ", "no queue"}},
+		{"suspended", suspended, true, []string{"anna is refused t.example, but nothing is enforced now."}},
+		{"disabled", disabled, false, []string{"anna may connect to t.example.", "network protection is disabled"}},
+		{"there was an event", logged, false, []string{"anna may connect to t.example.", "1126 blocked"}},
+	}
+	for _, test := range tests {
+		var out bytes.Buffer
+		w := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
+		printTest(w, testResult{Verdict: agent.Explanation{
+			Host: "t.example", User: "anna", App: "Tunes", PolicyID: "p-1", Answer: test.answer, Refused: test.refused,
+		}})
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(out.String(), test.says[0]) {
+			t.Errorf("%s: begins with %q, want %q", test.name, out.String(), test.says[0])
+		}
+		for _, line := range test.says[1:] {
+			if !strings.Contains(out.String(), line) {
+				t.Errorf("%s: got\n%s, want %q in it", test.name, out.String(), line)
+			}
+		}
 	}
 }
