@@ -21,6 +21,10 @@ type Config struct {
 	// PolicyID is the policy that the network protection mode comes from;
 	// empty for a default.
 	PolicyID string
+	// ProtectionSet is the number of the set that comes from where the bypass
+	// protection comes from: what a later set allows it does not spare. It
+	// is 0 for a policy of the server.
+	ProtectionSet int
 	// Bypasses are the users' words that they go on after a warning. Those
 	// that have ended or are revoked by a record of a set do no harm.
 	Bypasses []bypass.Bypass
@@ -34,6 +38,8 @@ type Ruleset struct {
 	failMode   fleet.FailMode
 	protection fleet.Protection
 	policyID   string
+	// protectionSet is that of the Config.
+	protectionSet int
 	// bypasses are those that nobody has revoked, by their subject.
 	bypasses map[string][]*bypass.Bypass
 }
@@ -87,7 +93,7 @@ func (r *Ruleset) With(c Config) *Ruleset {
 		records: r.records, policyID: c.PolicyID, bypasses: make(map[string][]*bypass.Bypass),
 		mode:       cmp.Or(c.Settings.NetworkProtection, d.NetworkProtection),
 		failMode:   cmp.Or(c.Settings.FailMode, d.FailMode),
-		protection: cmp.Or(c.Settings.BypassProtection, d.BypassProtection),
+		protection: cmp.Or(c.Settings.BypassProtection, d.BypassProtection), protectionSet: c.ProtectionSet,
 	}
 	for _, b := range c.Bypasses {
 		// What is not active when it begins is revoked, or too long.

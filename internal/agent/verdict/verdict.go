@@ -123,15 +123,15 @@ func (r *Ruleset) Decide(s Subject, now time.Time) Decision {
 		d.Step = StepDisabled
 		return d
 	}
-	best, sparedFor := r.match(&s, now)
+	best, from, sparedFor := r.match(&s, now)
+	settled := best.ID != "" && (from <= r.protectionSet || best.Action.Refuses())
 	switch {
+	case !settled && r.protection != fleet.ProtectionOff && r.resolves(&d, &s):
+		return d
 	case best.ID != "":
 		r.apply(&d, &best, &s, now)
 	case sparedFor != "":
 		d.Step, d.AppID = StepSpared, sparedFor
-	}
-	if best.ID == "" && r.protection != fleet.ProtectionOff && r.resolves(&d, &s) {
-		return d
 	}
 	d.AppName = r.apps[d.AppID]
 	return d
@@ -146,33 +146,31 @@ func (r *Ruleset) AsksWho(s Subject) bool {
 	return slices.ContainsFunc(r.layers, func(l *layer) bool { return l.asksWho(&s, host) })
 }
 
-// match returns the indicator that applies to a subject, or a zero one; and,
-// if one would apply but for a spared name, the app that this name belongs to.
-func (r *Ruleset) match(s *Subject, now time.Time) (best indicator.Indicator, sparedFor string) {
-	within := len(r.layers)
+// match returns the indicator that applies to a subject, or a zero one, and the
+// number of its set; and, if one would apply but for a spared name, the app
+// that this name belongs to.
+func (r *Ruleset) match(s *Subject, now time.Time) (best indicator.Indicator, from int, sparedFor string) {
+	last := len(r.layers) - 1
 	for n, l := range r.layers {
 		if best = l.matchAddress(s, now); best.ID != "" {
-			within = n + 1
+			last = n
 			break
 		}
 	}
-	if best.Action.Refuses() && r.bypass(&best, s, now) == nil {
-		return best, ""
-	}
-	if s.Host == "" {
-		return best, ""
+	if s.Host == "" || best.Action.Refuses() && r.bypass(&best, s, now) == nil {
+		return best, last, ""
 	}
 	host := domainset.Normalize(s.Host)
-	for _, l := range r.layers[:within] {
+	for n, l := range r.layers[:last+1] {
 		named, app := l.matchName(s, host, now)
 		if named.ID != "" {
-			return named, ""
+			return named, n, ""
 		}
 		if sparedFor == "" {
 			sparedFor = app
 		}
 	}
-	return best, sparedFor
+	return best, last, sparedFor
 }
 
 // apply fills in what follows from an indicator.

@@ -4,22 +4,31 @@
 // them, and so can kernel rules and exports.
 //
 // A case is a txtar archive: a comment that says what it is about, the file
-// "policy", and the files "flows in MODE" for some of the modes disabled,
+// "policy", if need be the file "files of the device" with the records of a
+// second set, and the files "flows in MODE" for some of the modes disabled,
 // audit and block. A line that starts with # is a comment. The lines of the
 // policy are
 //
-//	now TIME                         the time of judgement, in RFC 3339
+//	now TIME                         the time of judgement in RFC 3339, by the device's clock
+//	protection VALUE                 what is done about encrypted name services
+//	user NAME UID [GROUP...]
+//	bypass USER SUBJECT UNTIL        USER goes on to SUBJECT in spite of warnings
+//	revoke SUBJECT                   all bypasses of SUBJECT up to now
 //	app ID NAME
 //	spare DOMAIN APP                 the name belongs to an app that is left alone
-//	indicator ACTION TYPE VALUE [app=ID] [source=S] [created=TIME] [expires=TIME] [id=ID]
+//	indicator ACTION TYPE VALUE [OPTION...]
 //
-// An indicator's source is catalog if it has an app, else custom; its id is
-// as in the product for the catalog's (APP:VALUE), else its value. A flow is
+// where an OPTION is app=ID, source=S, id=ID, created=TIME, expires=TIME,
+// user=NAME, not-user=NAME, group=NAME, not-group=NAME or
+// window=[DAY,DAY...@]FROM-TO[@ZONE]. An indicator's source is catalog if it
+// has an app, else custom; its id is as in the product for the catalog's
+// (APP:VALUE), else its value. A flow is
 //
-//	[HOST | http://HOST/PATH] [at ADDRESS] -> RESULT
+//	[HOST | http://HOST/PATH] [at ADDRESS] [port PORT] [by USER] [looked up] -> RESULT
 //
-// and its result "none", "disabled", "spared APP", or an action with the mode
-// reckoned in and the id of the indicator that applies.
+// and its result "none", "disabled", "spared APP", "bypassed" with the id of
+// the indicator that warns, or an action with the mode reckoned in and the id
+// of the indicator that applies.
 package verdicttest
 
 import (
@@ -28,6 +37,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +45,7 @@ import (
 
 	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
+	"interdict/internal/bypass"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -74,6 +85,8 @@ func Result(d verdict.Decision) string {
 		return "spared " + d.AppID
 	case verdict.StepNone, verdict.StepDisabled:
 		return string(d.Step)
+	case verdict.StepBypassed:
+		return "bypassed " + d.Indicator.ID
 	default:
 		return string(d.Action) + " " + d.Indicator.ID
 	}
@@ -101,31 +114,26 @@ func Cases() ([]Case, error) {
 }
 
 func parse(name string, archive *txtar.Archive) ([]Case, error) {
-	var p policy
+	p := policy{users: make(map[string]*indicator.User)}
 	var out []Case
 	for _, f := range archive.Files {
-		if f.Name == "policy" {
-			if err := eachLine(f.Data, p.add); err != nil {
-				return nil, err
-			}
-			continue
+		var err error
+		switch mode, isFlows := strings.CutPrefix(f.Name, "flows in "); {
+		case f.Name == "policy":
+			err = eachLine(f.Data, p.add)
+		case f.Name == "files of the device":
+			err = eachLine(f.Data, p.device.add)
+		case isFlows:
+			var c Case
+			c, err = p.caseIn(fleet.Mode(mode), f.Data)
+			c.Name = name + "/" + mode
+			out = append(out, c)
+		default:
+			err = fmt.Errorf("there is no place for a file %q", f.Name)
 		}
-		mode, isFlows := strings.CutPrefix(f.Name, "flows in ")
-		if !isFlows {
-			return nil, fmt.Errorf("there is no place for a file %q", f.Name)
-		}
-		set, err := bundle.NewSet(slices.Values(p.records))
 		if err != nil {
 			return nil, err
 		}
-		c := Case{
-			Name: name + "/" + mode, Sets: []bundle.Set{set}, Now: p.now,
-			Config: verdict.Config{Settings: fleet.Settings{NetworkProtection: fleet.Mode(mode)}, PolicyID: PolicyID},
-		}
-		if err := eachLine(f.Data, c.add); err != nil {
-			return nil, err
-		}
-		out = append(out, c)
 	}
 	return out, nil
 }
@@ -144,15 +152,33 @@ func eachLine(text []byte, f func(line string) error) error {
 	return nil
 }
 
-func (c *Case) add(line string) error {
-	flow, err := parseFlow(line)
-	c.Flows = append(c.Flows, flow)
-	return err
+// policy is what the files before the flows say.
+type policy struct {
+	records
+	device   records
+	now      time.Time
+	config   verdict.Config
+	users    map[string]*indicator.User
+	bypasses int
 }
 
-type policy struct {
-	now     time.Time
-	records []bundle.Record
+// caseIn returns the policy in one mode with flows under it.
+func (p *policy) caseIn(mode fleet.Mode, flows []byte) (Case, error) {
+	c := Case{Now: p.now, Config: p.config}
+	c.Config.PolicyID, c.Config.Settings.NetworkProtection = PolicyID, mode
+	for _, r := range []records{p.records, p.device} {
+		set, err := bundle.NewSet(slices.Values(r))
+		if err != nil {
+			return Case{}, err
+		}
+		c.Sets = append(c.Sets, set)
+	}
+	err := eachLine(flows, func(line string) error {
+		flow, err := p.parseFlow(line)
+		c.Flows = append(c.Flows, flow)
+		return err
+	})
+	return c, err
 }
 
 func (p *policy) add(line string) (err error) {
@@ -160,18 +186,54 @@ func (p *policy) add(line string) (err error) {
 	switch {
 	case f[0] == "now" && len(f) == 2:
 		p.now, err = time.Parse(time.RFC3339, f[1])
-	case f[0] == "app" && len(f) >= 3:
-		p.records = append(p.records, bundle.App(f[1], strings.Join(f[2:], " ")))
-	case f[0] == "spare" && len(f) == 3:
-		p.records = append(p.records, bundle.Spare(f[1], f[2]))
-	case f[0] == "indicator" && len(f) >= 4:
-		var i indicator.Indicator
-		i, err = parseIndicator(f[1:4], f[4:])
-		p.records = append(p.records, bundle.Indicator(i))
+	case f[0] == "protection" && len(f) == 2:
+		p.config.Settings.BypassProtection = fleet.Protection(f[1])
+	case f[0] == "user" && len(f) >= 3:
+		var uid uint64
+		uid, err = strconv.ParseUint(f[2], 10, 32)
+		p.users[f[1]] = &indicator.User{UID: uint32(uid), Name: f[1], Groups: f[3:]}
+	case f[0] == "bypass" && len(f) == 4:
+		err = p.addBypass(f[1], f[2], f[3])
+	case f[0] == "revoke" && len(f) == 2:
+		r := bypass.Revocation{ID: "revocation-" + f[1], Subject: f[1], Before: p.now}
+		p.records = append(p.records, bundle.Revocation(r))
 	default:
-		return fmt.Errorf("it is neither now, app, spare nor indicator with all that belongs to them")
+		return p.records.add(line)
 	}
 	return err
+}
+
+// addBypass adds one that began an hour ago.
+func (p *policy) addBypass(user, subject, until string) error {
+	u := p.users[user]
+	if u == nil {
+		return fmt.Errorf("there is no user %q", user)
+	}
+	end, err := time.Parse(time.RFC3339, until)
+	p.bypasses++
+	p.config.Bypasses = append(p.config.Bypasses, bypass.Bypass{
+		ID: strconv.Itoa(p.bypasses), UID: u.UID, User: user, Subject: subject, Since: p.now.Add(-time.Hour), Until: end,
+	})
+	return err
+}
+
+type records []bundle.Record
+
+func (r *records) add(line string) error {
+	f := strings.Fields(line)
+	switch {
+	case f[0] == "app" && len(f) >= 3:
+		*r = append(*r, bundle.App(f[1], strings.Join(f[2:], " ")))
+	case f[0] == "spare" && len(f) == 3:
+		*r = append(*r, bundle.Spare(f[1], f[2]))
+	case f[0] == "indicator" && len(f) >= 4:
+		i, err := parseIndicator(f[1:4], f[4:])
+		*r = append(*r, bundle.Indicator(i))
+		return err
+	default:
+		return fmt.Errorf("it is no app, spare, indicator or anything else with all that belongs to it")
+	}
+	return nil
 }
 
 func parseIndicator(fields, options []string) (i indicator.Indicator, err error) {
@@ -179,21 +241,7 @@ func parseIndicator(fields, options []string) (i indicator.Indicator, err error)
 	i.ID, i.Source = i.Value, indicator.SourceCustom
 	for _, o := range options {
 		key, value, _ := strings.Cut(o, "=")
-		switch key {
-		case "app":
-			i.AppID, i.Source, i.ID = value, indicator.SourceCatalog, value+":"+i.Value
-		case "source":
-			i.Source = indicator.Source(value)
-		case "id":
-			i.ID = value
-		case "created":
-			i.CreatedAt, err = time.Parse(time.RFC3339, value)
-		case "expires":
-			i.ExpiresAt, err = time.Parse(time.RFC3339, value)
-		default:
-			return i, fmt.Errorf("there is no option %q", key)
-		}
-		if err != nil {
+		if err := setOption(&i, key, value); err != nil {
 			return i, err
 		}
 	}
@@ -207,7 +255,49 @@ func parseIndicator(fields, options []string) (i indicator.Indicator, err error)
 	return i, err
 }
 
-func parseFlow(line string) (Flow, error) {
+func setOption(i *indicator.Indicator, key, value string) (err error) {
+	people := &i.Scope.People
+	switch key {
+	case "app":
+		i.AppID, i.Source, i.ID = value, indicator.SourceCatalog, value+":"+i.Value
+	case "source":
+		i.Source = indicator.Source(value)
+	case "id":
+		i.ID = value
+	case "created":
+		i.CreatedAt, err = time.Parse(time.RFC3339, value)
+	case "expires":
+		i.ExpiresAt, err = time.Parse(time.RFC3339, value)
+	case "user":
+		people.IncludeUsers = append(people.IncludeUsers, value)
+	case "not-user":
+		people.ExcludeUsers = append(people.ExcludeUsers, value)
+	case "group":
+		people.IncludeUserGroups = append(people.IncludeUserGroups, value)
+	case "not-group":
+		people.ExcludeUserGroups = append(people.ExcludeUserGroups, value)
+	case "window":
+		i.Scope.Windows = append(i.Scope.Windows, parseWindow(value))
+		err = i.Scope.Windows[len(i.Scope.Windows)-1].Check()
+	default:
+		return fmt.Errorf("there is no option %q", key)
+	}
+	return err
+}
+
+func parseWindow(text string) (w indicator.Window) {
+	if days, rest, ok := strings.Cut(text, "@"); ok && !strings.Contains(days, ":") {
+		for day := range strings.SplitSeq(days, ",") {
+			w.Days = append(w.Days, indicator.Day(day))
+		}
+		text = rest
+	}
+	text, w.Zone, _ = strings.Cut(text, "@")
+	w.From, w.To, _ = strings.Cut(text, "-")
+	return w
+}
+
+func (p *policy) parseFlow(line string) (Flow, error) {
 	subject, want, found := strings.Cut(line, "->")
 	if !found {
 		return Flow{}, fmt.Errorf("the arrow before the result is missing")
@@ -215,13 +305,11 @@ func parseFlow(line string) (Flow, error) {
 	flow := Flow{Text: line, Want: strings.Join(strings.Fields(want), " ")}
 	s := &flow.Subject
 	f := strings.Fields(subject)
-	if n := len(f); n >= 2 && f[n-2] == "at" {
-		addr, err := netip.ParseAddr(f[n-1])
-		if err != nil {
+	// From the end: what is left is the host.
+	for ; len(f) >= 2; f = f[:len(f)-2] {
+		if err := p.setWord(s, f[len(f)-2], f[len(f)-1]); err != nil {
 			return Flow{}, err
 		}
-		s.Addr, s.Evidence = addr, event.EvidenceIP
-		f = f[:n-2]
 	}
 	if len(f) == 0 {
 		return flow, nil
@@ -233,4 +321,26 @@ func parseFlow(line string) (Flow, error) {
 		s.Path, s.Evidence = "/"+s.Path, event.EvidenceHTTPHost
 	}
 	return flow, nil
+}
+
+// setWord sets what two words say of a flow.
+func (p *policy) setWord(s *verdict.Subject, word, value string) (err error) {
+	switch word {
+	case "at":
+		s.Addr, err = netip.ParseAddr(value)
+		s.Evidence = event.EvidenceIP
+	case "port":
+		var port uint64
+		port, err = strconv.ParseUint(value, 10, 16)
+		s.Port = uint16(port)
+	case "by":
+		if s.User = p.users[value]; s.User == nil {
+			err = fmt.Errorf("there is no user %q", value)
+		}
+	case "looked":
+		s.Lookup, s.Evidence = true, event.EvidenceDNS
+	default:
+		err = fmt.Errorf("%q says nothing about a flow", word+" "+value)
+	}
+	return err
 }
