@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -191,5 +192,43 @@ func TestJoin(t *testing.T) {
 				t.Errorf("Join(%s) = %s, want %s", tt.in, got, tt.want)
 			}
 		})
+	}
+}
+
+func TestSubtract(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	// Both families, and the last address of all.
+	at := func(n int) netip.Addr {
+		if n < 20 {
+			return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})
+		}
+		a := [16]byte{0: 0xff, 15: byte(216 + n)}
+		for i := 1; i < 15; i++ {
+			a[i] = 0xff
+		}
+		return netip.AddrFrom16(a)
+	}
+	random := func() (ranges []indicator.Range) {
+		for range rng.IntN(6) {
+			family := rng.IntN(2) * 20
+			from := family + rng.IntN(20)
+			ranges = append(ranges, indicator.Range{From: at(from), To: at(from + rng.IntN(family+20-from))})
+		}
+		return indicator.Join(ranges)
+	}
+	has := func(ranges []indicator.Range, a netip.Addr) bool {
+		return slices.ContainsFunc(ranges, func(r indicator.Range) bool { return !a.Less(r.From) && !r.To.Less(a) })
+	}
+	for range 5000 {
+		a, b := random(), random()
+		got := indicator.Subtract(a, b)
+		for n := range 40 {
+			if addr := at(n); has(got, addr) != (has(a, addr) && !has(b, addr)) {
+				t.Fatalf("Subtract(%v, %v) = %v, wrong about %v", a, b, got, addr)
+			}
+		}
+		if !slices.IsSortedFunc(got, func(x, y indicator.Range) int { return x.To.Compare(y.From) }) {
+			t.Fatalf("Subtract(%v, %v) = %v, which is out of order", a, b, got)
+		}
 	}
 }

@@ -1,8 +1,11 @@
 package indicator_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/indicator"
 )
@@ -104,5 +107,30 @@ func TestPeopleCoversUser(t *testing.T) {
 		if got := test.people.CoversUser(test.user); got != test.want {
 			t.Errorf("%s: got %v", test.name, got)
 		}
+	}
+}
+
+func TestASchedule(t *testing.T) {
+	var always indicator.Schedule
+	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	if _, changes := always.Next(at); changes || !always.Open(at) {
+		t.Error("without windows it is not always open")
+	}
+	s, err := indicator.NewSchedule([]indicator.Window{{From: "13:00", To: "14:00"}, {Days: []indicator.Day{indicator.Monday}, From: "11:00", To: "12:30"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for range 5 {
+		next, _ := s.Next(at)
+		got = append(got, fmt.Sprint(next.Format("Mon 15:04 "), s.Open(next)))
+		at = next
+	}
+	want := []string{"Mon 12:30 false", "Mon 13:00 true", "Mon 14:00 false", "Tue 13:00 true", "Tue 14:00 false"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := indicator.NewSchedule([]indicator.Window{{From: "13:00", To: "14:00"}, {From: "13", To: "14:00"}}); err == nil {
+		t.Error("a window that is none was taken")
 	}
 }

@@ -6,9 +6,12 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
 	"interdict/internal/agent/verdict"
+	"interdict/internal/agent/verdict/verdicttest"
 	"interdict/internal/bundle"
+	"interdict/internal/bypass"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
@@ -67,16 +70,54 @@ var benchSubjects = []struct {
 	{"hitaddress", verdict.Subject{Addr: netip.MustParseAddr("10.0.0.5")}, "block app-5:10.0.0.5"},
 }
 
-func TestDecidingOnAMissDoesNotAllocate(t *testing.T) {
-	r := bigRuleset(t)
-	for _, s := range benchSubjects {
-		d := r.Decide(s.subject, noon)
-		if got := string(d.Action) + " " + d.Indicator.ID; s.want != "none" && got != s.want {
-			t.Errorf("Decide(%+v) = %s, want %s", s.subject, got, s.want)
+// scopedRuleset is a large one in which some are treated unlike, at some
+// times, with a second set and all settings on.
+func scopedRuleset(tb testing.TB) *verdict.Ruleset {
+	tb.Helper()
+	large, err := bundle.NewSet(hundredThousand())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c := in(fleet.ModeBlock)
+	c.Settings.BypassProtection = fleet.ProtectionBlock
+	c.Bypasses = []bypass.Bypass{{UID: 1, Subject: "box", Since: noon, Until: noon.Add(time.Hour)}}
+	scoped := custom(indicator.ActionBlock, indicator.TypeDomain, "scoped.example.net")
+	scoped.Indicator.Scope = indicator.Profile{
+		People: indicator.People{IncludeUserGroups: []string{"finance"}}, Windows: []indicator.Window{{From: "08:00", To: "18:00"}},
+	}
+	r, err := verdict.Compile(c, large, setOf(tb, bundle.Indicator(scoped.Indicator)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+func TestDecidingDoesNotAllocate(t *testing.T) {
+	for name, r := range map[string]*verdict.Ruleset{"alike": bigRuleset(t), "scoped": scopedRuleset(t)} {
+		for _, s := range benchSubjects {
+			if got := verdicttest.Result(r.Decide(s.subject, noon)); got != s.want {
+				t.Errorf("%s: Decide(%+v) = %s, want %s", name, s.subject, got, s.want)
+			}
+			if n := testing.AllocsPerRun(100, func() { r.Decide(s.subject, noon) }); n != 0 {
+				t.Errorf("%s: Decide(%+v) allocates %v times", name, s.subject, n)
+			}
 		}
-		if n := testing.AllocsPerRun(100, func() { r.Decide(s.subject, noon) }); n != 0 && s.want == "none" {
-			t.Errorf("Decide(%+v) allocates %v times", s.subject, n)
-		}
+	}
+}
+
+func BenchmarkDecideScoped(b *testing.B) {
+	r := scopedRuleset(b)
+	anna := &indicator.User{UID: 1000, Name: "anna", Groups: []string{"users", "finance"}}
+	for name, s := range map[string]verdict.Subject{
+		"miss":   {Host: "www.somewhere.example.org", Addr: netip.MustParseAddr("203.0.113.7"), Port: 443, User: anna},
+		"scoped": {Host: "www.scoped.example.net", Addr: netip.MustParseAddr("203.0.113.7"), Port: 443, User: anna},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Decide(s, noon)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package verdict_test
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"interdict/internal/agent/verdict"
 	"interdict/internal/agent/verdict/verdicttest"
 	"interdict/internal/bundle"
+	"interdict/internal/bypass"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
@@ -271,5 +273,104 @@ func TestNextChangeIsWhenAnIndicatorExpires(t *testing.T) {
 				t.Errorf("NextChange(%s) = %s, %t, want %s", tt.now, got, ok, tt.want)
 			}
 		})
+	}
+}
+
+func TestNextChangeIsWhenAWindowOpensOrABypassEnds(t *testing.T) {
+	berlin := time.FixedZone("", 2*60*60)
+	evening := custom(indicator.ActionWarn, indicator.TypeDomain, "example.com").Indicator
+	evening.Scope.Windows = []indicator.Window{{From: "18:00", To: "22:00"}}
+	morning := custom(indicator.ActionBlock, indicator.TypeIP, "192.0.2.1").Indicator
+	morning.Scope.Windows = []indicator.Window{{From: "08:00", To: "12:00", Zone: "UTC"}}
+	c := in(fleet.ModeBlock)
+	c.Bypasses = []bypass.Bypass{
+		{UID: 1, Subject: "example.com", Since: noon, Until: noon.Add(30 * time.Minute)},
+		{UID: 1, Subject: "revoked", Since: noon, Until: noon.Add(time.Minute)},
+	}
+	r, err := verdict.Compile(c, setOf(t, bundle.Indicator(evening)), setOf(t, bundle.Indicator(morning),
+		bundle.Revocation(bypass.Revocation{ID: "r", Subject: "revoked", Before: noon.Add(time.Second)})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := noon.In(berlin)
+	// 14:30, 18:00 and 22:00 where the device is, then 08:00 elsewhere.
+	for _, want := range []string{"12:30", "16:00", "20:00", "08:00"} {
+		next, ok := r.NextChange(at)
+		if got := next.Format("15:04"); !ok || got != want {
+			t.Errorf("after %s it changes at %s, want %s UTC", at, got, want)
+		}
+		at = next.In(berlin)
+	}
+}
+
+func TestRevokedByTheSetOfAnother(t *testing.T) {
+	warn := custom(indicator.ActionWarn, indicator.TypeDomain, "example.com")
+	c := in(fleet.ModeBlock)
+	c.Bypasses = []bypass.Bypass{{ID: "b", UID: 1, Subject: "example.com", Since: noon.Add(-time.Hour), Until: noon.Add(time.Hour)}}
+	s := verdict.Subject{Host: "example.com", User: &indicator.User{UID: 1}}
+	r := compile(t, warn).With(c)
+	if d := r.Decide(s, noon); d.Step != verdict.StepBypassed || d.Bypass == nil || d.Bypass.ID != "b" || d.Refuses() || d.Reports() {
+		t.Errorf("got %+v", d)
+	}
+	r = compile(t, warn, bundle.Revocation(bypass.Revocation{ID: "r", Before: noon})).With(c)
+	if d := r.Decide(s, noon); d.Step != verdict.StepDomain || d.Bypass != nil || !d.Refuses() {
+		t.Errorf("after a revocation: got %+v", d)
+	}
+}
+
+func TestWhoseConnectionItIsMatters(t *testing.T) {
+	forSome := func(r bundle.Record) bundle.Record {
+		r.Indicator.Scope.IncludeUsers = []string{"anna"}
+		return bundle.Indicator(r.Indicator)
+	}
+	r := compile(t, forSome(custom(indicator.ActionBlock, indicator.TypeDomain, "example.com")),
+		custom(indicator.ActionBlock, indicator.TypeDomain, "example.net"),
+		forSome(custom(indicator.ActionBlock, indicator.TypeCIDR, "192.0.2.0/24")))
+	for _, tt := range []struct {
+		name    string
+		subject verdict.Subject
+		want    bool
+	}{
+		{"a name that some may not use", verdict.Subject{Host: "www.Example.com."}, true},
+		{"a name that nobody may use", verdict.Subject{Host: "example.net"}, false},
+		{"another name", verdict.Subject{Host: "example.org"}, false},
+		{"an address that some may not use", verdict.Subject{Host: "example.org", Addr: netip.MustParseAddr("::ffff:192.0.2.9")}, true},
+		{"another address", verdict.Subject{Addr: netip.MustParseAddr("2001:db8::1")}, false},
+	} {
+		if got := r.AsksWho(tt.subject); got != tt.want {
+			t.Errorf("%s: got %t, want %t", tt.name, got, tt.want)
+		}
+	}
+	if r.With(verdict.Config{}).AsksWho(verdict.Subject{Host: "example.com"}) {
+		t.Error("where protection is disabled nothing matters")
+	}
+}
+
+func TestResolver(t *testing.T) {
+	r := compile(t)
+	if found := r.Resolver(netip.MustParseAddr("9.9.9.9"), 443); found == nil || found.Title() != "Encrypted DNS (Quad9)" {
+		t.Errorf("got %+v", found)
+	}
+	if found := r.Resolver(netip.MustParseAddr("192.0.2.1"), 443); found != nil {
+		t.Errorf("got %+v", found)
+	}
+	c := in(fleet.ModeBlock)
+	c.Settings.BypassProtection = fleet.ProtectionBlock
+	// What a file on the device allows spares it only where the file is what
+	// asks for the protection.
+	file := setOf(t, custom(indicator.ActionAllow, indicator.TypeDomain, "dns.quad9.net"))
+	for set, want := range map[int]string{0: "block resolver:dns.quad9.net", 1: "allow dns.quad9.net"} {
+		c.ProtectionSet = set
+		r, err := verdict.Compile(c, bundle.Set{}, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := r.Decide(verdict.Subject{Host: "dns.quad9.net"}, noon)
+		if got := verdicttest.Result(d); got != want {
+			t.Errorf("set %d: got %s, want %s", set, got, want)
+		}
+		if set == 0 && (d.AppName != "Encrypted DNS (Quad9)" || d.Indicator.Source != indicator.SourceResolver || d.PolicyID != "p1") {
+			t.Errorf("got %+v", d)
+		}
 	}
 }
