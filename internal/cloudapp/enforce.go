@@ -107,23 +107,10 @@ func (x *Index) Indicators(t Tagging) []indicator.Indicator {
 // belongs to an app.
 type Spare struct{ Domain, AppID string }
 
-// Enforced returns those of the taggings, one for each app at most, that have
-// consequences for a device in these groups. Apps that are not known have none.
-func (x *Index) Enforced(taggings []Tagging, groups []string) []*Tagging {
-	var enforced []*Tagging
-	for i := range taggings {
-		t := &taggings[i]
-		if _, known := x.apps[t.AppID]; known && t.Tag.Enforced() && t.Scope.Covers(groups) {
-			enforced = append(enforced, t)
-		}
-	}
-	return enforced
-}
-
 // Spares returns the names, each once and sorted, that have to be left alone
-// where these taggings are enforced: a name below the domain of an app that is
-// tagged is spared if it belongs to another app which is not; a name that
-// several apps share is spared if one of them is not.
+// where these taggings, one for each app at most, are enforced: a name below
+// the domain of an app that is tagged is spared if it belongs to another app
+// which is not; a name that several apps share is spared if one of them is not.
 //
 // A tag may be for some people or some times only. A spared name is spared for
 // everybody, so the other app counts as tagged only if its tag is for at least

@@ -120,10 +120,14 @@ func TestEnforce(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			enforced := index().Enforced(test.taggings, test.groups)
+			var enforced []*cloudapp.Tagging
 			var indicators, spares []string
-			for _, t := range enforced {
-				for _, i := range index().Indicators(*t) {
+			for _, t := range test.taggings {
+				if !t.Tag.Enforced() || !t.Scope.Covers(test.groups) {
+					continue
+				}
+				enforced = append(enforced, &t)
+				for _, i := range index().Indicators(t) {
 					indicators = append(indicators, i.Value+" "+string(i.Action))
 				}
 			}

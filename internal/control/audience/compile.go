@@ -91,8 +91,7 @@ func (c *Compiler) place(state *State, changed Changed, regrouped map[fleet.Devi
 			placed = append(placed, id)
 			continue
 		}
-		target := fleet.Target{Groups: withItself(m.all, id), OS: m.device.OS}
-		a, err := c.audience(state, &target)
+		a, err := c.audience(state, id, m)
 		if err != nil {
 			return nil, nil, fmt.Errorf("compiling the audience of device %s: %w", id, err)
 		}
@@ -188,21 +187,22 @@ func (c *Compiler) forget(next *Snapshot, placed []fleet.DeviceID) {
 const spareKeys = 1000
 
 // audience returns the audience of a device.
-func (c *Compiler) audience(state *State, t *fleet.Target) (*Audience, error) {
-	profile := c.plan.profile(t)
-	if key, known := c.plan.keys[profile]; known {
+func (c *Compiler) audience(state *State, id fleet.DeviceID, m *member) (*Audience, error) {
+	var buffer [256]byte
+	profile := c.plan.profile(buffer[:0], id, m.all, m.device.OS)
+	if key, known := c.plan.keys[string(profile)]; known {
 		if a := c.audiences[key]; a != nil {
 			return a, nil
 		}
 	}
-	relevant, distinct := c.plan.narrow(t.Groups)
+	relevant, distinct := c.plan.narrow(id, m.all)
 	w := work{compiler: c, plan: c.plan, state: state, groups: distinct, variant: c.plan.variant(relevant)}
-	w.effective = w.variant.resolver.Resolve(fleet.Target{Groups: relevant, OS: t.OS})
+	w.effective = w.variant.resolver.Resolve(fleet.Target{Groups: relevant, OS: m.device.OS})
 	key := w.key()
 	if len(c.plan.keys) > 2*len(state.Devices)+spareKeys {
 		clear(c.plan.keys)
 	}
-	c.plan.keys[profile] = key
+	c.plan.keys[string(profile)] = key
 	a, err := w.audience(key)
 	if err != nil {
 		return nil, err

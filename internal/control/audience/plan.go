@@ -26,6 +26,8 @@ type plan struct {
 	// of them that tell apart devices with the same settings.
 	relevant map[string]uint32
 	distinct map[string]bool
+	// devices are the numbers of those that are groups by themselves.
+	devices map[fleet.DeviceID]uint32
 	// platforms is true if the operating system of a device matters.
 	platforms bool
 
@@ -41,14 +43,38 @@ type plan struct {
 // variant is the policies and tags as they are for some devices.
 type variant struct {
 	resolver *fleet.Resolver
+	// taggings are those that have consequences, scopes theirs.
 	taggings []cloudapp.Tagging
+	scopes   *fleet.Scopes
+}
+
+func newVariant(policies []fleet.Policy, taggings []cloudapp.Tagging) *variant {
+	v := &variant{resolver: fleet.NewResolver(policies)}
+	var scopes []indicator.Scope
+	for _, t := range taggings {
+		if t.Tag.Enforced() {
+			v.taggings, scopes = append(v.taggings, t), append(scopes, t.Scope.Scope)
+		}
+	}
+	v.scopes = fleet.NewScopes(scopes)
+	return v
+}
+
+// enforced returns the taggings that have consequences for a device in these
+// groups.
+func (v *variant) enforced(groups []string) []*cloudapp.Tagging {
+	var enforced []*cloudapp.Tagging
+	for _, i := range v.scopes.Covering(groups) {
+		enforced = append(enforced, &v.taggings[i])
+	}
+	return enforced
 }
 
 func newPlan(state *State, custom *customs) *plan {
 	p := &plan{
 		policies: sortedValues(state.Policies), taggings: sortedValues(state.Taggings),
 		trials: staging.Trials(sortedValues(state.Rollouts)), variants: make(map[string]*variant),
-		relevant: make(map[string]uint32), distinct: make(map[string]bool),
+		relevant: make(map[string]uint32), distinct: make(map[string]bool), devices: make(map[fleet.DeviceID]uint32),
 		definitions: fleet.Definitions(), keys: make(map[string]string), tagged: make(map[*cloudapp.Tagging]bundle.Set),
 	}
 	var revoked []indicator.Scope
@@ -101,8 +127,13 @@ func (p *plan) readTaggings(taggings []cloudapp.Tagging) {
 
 func (p *plan) mention(groups ...string) {
 	for _, g := range groups {
-		if _, known := p.relevant[g]; !known {
-			p.relevant[g] = uint32(len(p.relevant))
+		if _, known := p.relevant[g]; known {
+			continue
+		}
+		n := uint32(len(p.relevant))
+		p.relevant[g] = n
+		if id, itself := fleet.DeviceOf(g); itself {
+			p.devices[id] = n
 		}
 	}
 }
@@ -114,24 +145,29 @@ func (p *plan) distinguish(groups ...string) {
 	}
 }
 
-// profile writes what matters of a device's groups and operating system:
-// devices with the same one have the same audience.
-func (p *plan) profile(t *fleet.Target) string {
-	var text []byte
-	for _, g := range t.Groups {
+// profile appends to text what matters of a device: those with the same
+// profile have the same audience.
+func (p *plan) profile(text []byte, id fleet.DeviceID, groups []string, os string) []byte {
+	for _, g := range groups {
 		if n, ok := p.relevant[g]; ok {
 			text = binary.BigEndian.AppendUint32(text, n)
 		}
 	}
-	if p.platforms {
-		text = append(text, t.OS...)
+	if n, ok := p.devices[id]; ok {
+		text = binary.BigEndian.AppendUint32(text, n)
 	}
-	return string(text)
+	if p.platforms {
+		text = append(text, os...)
+	}
+	return text
 }
 
 // narrow returns what is relevant of a device's groups, and what of that tells
 // audiences apart.
-func (p *plan) narrow(groups []string) (relevant, distinct []string) {
+func (p *plan) narrow(id fleet.DeviceID, groups []string) (relevant, distinct []string) {
+	if _, ok := p.devices[id]; ok {
+		groups = withItself(groups, id)
+	}
 	for _, g := range groups {
 		if _, ok := p.relevant[g]; ok {
 			relevant = append(relevant, g)
@@ -153,10 +189,7 @@ func (p *plan) variant(groups []string) *variant {
 	}
 	v := p.variants[string(active)]
 	if v == nil {
-		v = &variant{
-			resolver: fleet.NewResolver(staging.Policies(p.policies, p.trials, groups)),
-			taggings: staging.Taggings(p.taggings, p.trials, groups),
-		}
+		v = newVariant(staging.Policies(p.policies, p.trials, groups), staging.Taggings(p.taggings, p.trials, groups))
 		p.variants[string(active)] = v
 	}
 	return v

@@ -3,7 +3,6 @@ package audience
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"iter"
 	"slices"
 
@@ -17,7 +16,7 @@ import (
 func (w *work) sets() ([]bundle.Set, error) {
 	var enforced []*cloudapp.Tagging
 	if w.state.Enabled(fleet.FeatureAppEnforcement) {
-		enforced = w.compiler.config.Index.Enforced(w.variant.taggings, w.groups)
+		enforced = w.variant.enforced(w.groups)
 	}
 	own, err := bundle.NewSet(w.records(enforced))
 	if err != nil {
@@ -64,8 +63,10 @@ func (w *work) tagged(t *cloudapp.Tagging) (bundle.Set, error) {
 		return set, nil
 	}
 	config := &w.compiler.config
-	app, _ := config.Index.App(t.AppID)
-	records := []bundle.Record{bundle.App(app.ID, app.Name)}
+	var records []bundle.Record
+	if app, known := config.Index.App(t.AppID); known {
+		records = append(records, bundle.App(app.ID, app.Name))
+	}
 	for _, i := range config.Index.Indicators(*t) {
 		// Tagging checks this too, but the server may have moved since.
 		if config.Protected.Check(&i) == nil {
@@ -102,16 +103,22 @@ func merge(sets []bundle.Set) (bundle.Set, error) {
 // from, and the groups that tell it apart. Conflicts make no record, but an
 // audience has to know its own.
 func (w *work) key() string {
-	h := sha256.New()
+	text := make([]byte, 0, 2048)
+	add := func(fields ...string) {
+		for _, f := range fields {
+			text = append(append(text, f...), '\t')
+		}
+		text = append(text, '\n')
+	}
 	for i := range w.plan.definitions {
 		d := &w.plan.definitions[i]
-		fmt.Fprintf(h, "%s\t%s\t%s\n", d.Name, d.Get(&w.effective.Settings), w.effective.Origin[d.Name])
+		add(d.Name, d.Get(&w.effective.Settings), w.effective.Origin[d.Name])
 	}
-	for _, c := range w.effective.Conflicts {
-		fmt.Fprintf(h, "conflict\t%s\t%s\t%s\n", c.Setting, c.Overruled, c.OverruledValue)
+	for i := range w.effective.Conflicts {
+		c := &w.effective.Conflicts[i]
+		add("conflict", c.Setting, c.Overruled, c.OverruledValue)
 	}
-	for _, g := range w.groups {
-		fmt.Fprintf(h, "group\t%s\n", g)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:12])
+	add(w.groups...)
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:12])
 }
