@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,7 +93,7 @@ func (c *commander) listSettings(settings []agent.Setting) error {
 	return c.print(map[string]any{"schema": 1, "settings": settings}, func(w io.Writer) {
 		_, _ = fmt.Fprintln(w, "SETTING\tVALUE\tFROM\tMEANING")
 		for _, s := range settings {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Setting, shown(s.Value.Value), origin(s), meaning(s.Setting))
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Setting, shown(s.Value.Value), source(s), meaning(s.Setting))
 		}
 	})
 }
@@ -106,10 +107,18 @@ func meaning(setting string) string {
 	case len(d.Values) > 0:
 		return d.Summary + ": " + strings.Join(d.Values, ", ")
 	case d.Most > 0:
-		return fmt.Sprintf("%s: from %s to %s", d.Summary, d.Least, d.Most)
+		return fmt.Sprintf("%s: from %s to %s", d.Summary, span(&d, d.Least), span(&d, d.Most))
 	default:
 		return d.Summary
 	}
+}
+
+// span writes a length of time as the setting itself does.
+func span(d *fleet.Definition, length time.Duration) string {
+	if text, err := d.Parse(length.String()); err == nil {
+		return text
+	}
+	return length.String()
 }
 
 // printSet says what a setting is after it was set, or what goes before that.
@@ -118,7 +127,7 @@ func (c *commander) printSet(s agent.Setting) error {
 		Schema int `json:"schema"`
 		agent.Setting
 	}{1, s}, func(w io.Writer) {
-		_, _ = fmt.Fprintf(w, "%s is %s (%s)\n", s.Setting, shown(s.Value.Value), origin(s))
+		_, _ = fmt.Fprintf(w, "%s is %s, from %s\n", s.Setting, shown(s.Value.Value), origin(s))
 	})
 	if s.Set != nil && s.Channel != fleet.ChannelLocal {
 		c.say("%q is stored, but %s goes before it", *s.Set, overruler(s))

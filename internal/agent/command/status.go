@@ -95,20 +95,24 @@ func shown(value string) string {
 
 // origin says where a setting comes from, and what is wrong with it.
 func origin(s agent.Setting) string {
-	text := string(s.Channel)
+	if s.State == fleet.SettingApplied {
+		return source(s)
+	}
+	return source(s) + " (" + strings.ReplaceAll(string(s.State), "_", " ") + ": " + s.Text + ")"
+}
+
+// source says where a setting comes from.
+func source(s agent.Setting) string {
 	switch s.Channel {
 	case fleet.ChannelServer:
-		text = "policy " + s.Source
+		return "policy " + s.Source
 	case fleet.ChannelFile:
-		text = s.Source
+		return s.Source
 	case fleet.ChannelLocal:
-		text = "set"
+		return "set"
 	case fleet.ChannelEnvironment, fleet.ChannelDefault:
 	}
-	if s.State != fleet.SettingApplied {
-		text += " (" + strings.ReplaceAll(string(s.State), "_", " ") + ": " + s.Text + ")"
-	}
-	return text
+	return string(s.Channel)
 }
 
 func connection(s agent.Status) string {
