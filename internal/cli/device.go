@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -31,6 +33,7 @@ type deviceView struct {
 	fleet.Device
 
 	Effective fleet.Effective `json:"effective"`
+	Settings  []settingView   `json:"settings"`
 }
 
 func deviceColumns() []column[deviceView] {
@@ -82,26 +85,59 @@ func newDeviceListCmd(s *session) *cobra.Command {
 func newDeviceShowCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
-		Short: "Show a device, the settings it has to obey, and the policies they come from",
+		Short: "Show a device, each of its settings with where it comes from, and what ails it",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			raw, err := c.Get(cmd.Context(), "/devices/"+url.PathEscape(args[0]), nil)
+			if err != nil {
+				return err
+			}
 			groups, err := s.names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			policies, err := s.names(cmd, "/policies")
-			if err != nil {
-				return err
-			}
-			return show(s, cmd, "/devices/"+url.PathEscape(args[0]), append(deviceColumns(),
-				column[deviceView]{"set_by_policy", func(d deviceView) string { return policies.of(d.Effective.Origin["network_protection"]) }},
-				column[deviceView]{"enforced_mode", func(d deviceView) string { return string(d.Applied.Mode) }},
+			columns := append(without(deviceColumns(), fleet.SettingNetworkProtection),
 				column[deviceView]{"error", func(d deviceView) string { return d.Applied.Error }},
+				column[deviceView]{"version", func(d deviceView) string { return versionText(d.Applied.Version) }},
+				column[deviceView]{"applied", func(d deviceView) string { return output.Time(d.Applied.Since) }},
 				column[deviceView]{"groups", func(d deviceView) string { return groups.list(d.Groups) }},
 				column[deviceView]{"hostname", func(d deviceView) string { return d.Hostname }},
-				column[deviceView]{"enrolled", func(d deviceView) string { return output.Time(d.EnrolledAt) }}))
+				column[deviceView]{"enrolled", func(d deviceView) string { return output.Time(d.EnrolledAt) }},
+				column[deviceView]{"health", deviceHealth})
+			if err = printOne(s, raw, columns); err != nil || s.format != output.FormatTable {
+				return err
+			}
+			return s.printSettings(raw)
 		},
 	}
+}
+
+// deviceHealth are the lasting faults of a device.
+func deviceHealth(d deviceView) string {
+	all := make([]string, len(d.Applied.Health))
+	for i, h := range d.Applied.Health {
+		all[i] = fmt.Sprintf("%s since %s: %s", h.Code, output.Time(h.Since), h.Text)
+	}
+	return strings.Join(all, "; ")
+}
+
+// printSettings prints the settings of a device as a table.
+func (s *session) printSettings(raw json.RawMessage) error {
+	d, err := client.Decode[deviceView](raw)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Stdout)
+	rows := make([][]string, 0, len(d.Settings))
+	for i := range d.Settings {
+		v := &d.Settings[i]
+		rows = append(rows, []string{v.Setting, v.Value, string(v.State), cmp.Or(v.PolicyName, v.Policy, string(v.Channel), string(fleet.ChannelDefault)), v.note()})
+	}
+	return output.Table(s.Stdout, []string{"setting", "value", "state", "from", "note"}, rows)
 }
 
 // deviceEdit says how a device is to be changed.

@@ -2,10 +2,11 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -22,10 +23,11 @@ func newPolicyCmd(s *session) *cobra.Command {
 setting that decides most is the network protection mode: disabled inspects
 nothing (the default), audit lets everything through and records what would have
 been refused, block refuses it. Where several policies reach a device, the one
-with the higher priority wins, setting by setting. A policy is named by its name
-or its id.`,
+with the higher priority wins, setting by setting. Among several with the same
+priority the stricter value is in force, and 'interdict policy status' shows the
+conflict. A policy is named by its name or its id.`,
 		newPolicyListCmd(s), newPolicyShowCmd(s), newPolicyCreateCmd(s), newPolicySetCmd(s),
-		newPolicyAssignCmd(s), newPolicyStatusCmd(s), newPolicyDeleteCmd(s))
+		newPolicyAssignCmd(s), newPolicyStatusCmd(s), newPolicyHistoryCmd(s), newPolicyDeleteCmd(s))
 }
 
 func policyColumns(groups names) []column[fleet.Policy] {
@@ -71,11 +73,15 @@ func newPolicyShowCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return show(s, cmd, "/policies/"+url.PathEscape(args[0]), append(policyColumns(groups),
-				column[fleet.Policy]{"fail_mode", func(p fleet.Policy) string { return string(p.Settings.FailMode) }},
+			columns := append(without(policyColumns(groups), fleet.SettingNetworkProtection),
+				column[fleet.Policy]{"platforms", func(p fleet.Policy) string { return strings.Join(p.Platforms, ", ") }},
 				column[fleet.Policy]{"description", func(p fleet.Policy) string { return p.Description }},
 				column[fleet.Policy]{"version", func(p fleet.Policy) string { return strconv.FormatUint(p.Version, 10) }},
-				column[fleet.Policy]{"updated", func(p fleet.Policy) string { return output.Time(p.UpdatedAt) }}))
+				column[fleet.Policy]{"updated", func(p fleet.Policy) string { return output.Time(p.UpdatedAt) }})
+			for _, d := range fleet.Definitions() {
+				columns = append(columns, column[fleet.Policy]{d.Name, func(p fleet.Policy) string { return d.Get(&p.Settings) }})
+			}
+			return show(s, cmd, "/policies/"+url.PathEscape(args[0]), columns)
 		},
 	}
 }
@@ -86,50 +92,56 @@ type policyBody struct {
 	Description string         `json:"description,omitempty"`
 	Settings    fleet.Settings `json:"settings"`
 	Priority    int            `json:"priority,omitempty"`
+	Platforms   []string       `json:"platforms,omitempty"`
 }
 
-// policyFlags are the settings that create and set have in common.
+// policyFlags are what create and set have in common.
 type policyFlags struct {
-	protection, failMode, description string
-	priority                          int
-	wait                              waitFlags
+	settings    settingFlags
+	description string
+	platforms   []string
+	priority    int
+	wait        waitFlags
 }
 
 func (p *policyFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&p.protection, "network-protection", "", "the `mode`: disabled, audit or block")
-	f.StringVar(&p.failMode, "fail-mode", "", "what becomes of a connection that cannot be judged in time: `open` lets it through, closed refuses it, and takes a machine whose agent is stopped off the network")
+	p.settings.add(cmd)
 	f.StringVar(&p.description, "description", "", "a `text` for those who wonder")
+	f.StringSliceVar(&p.platforms, "platform", nil, "only devices with this operating `system`: linux or windows; may be repeated")
 	f.IntVar(&p.priority, "priority", 0, "among several policies the higher `number` wins")
 	p.wait.add(cmd)
 }
 
 // apply puts the flags that were typed into a policy.
-func (p *policyFlags) apply(cmd *cobra.Command, b *policyBody) {
-	if cmd.Flags().Changed("network-protection") {
-		b.Settings.NetworkProtection = fleet.Mode(p.protection)
-	}
-	if cmd.Flags().Changed("fail-mode") {
-		b.Settings.FailMode = fleet.FailMode(p.failMode)
-	}
-	if cmd.Flags().Changed("description") {
+func (p *policyFlags) apply(cmd *cobra.Command, b *policyBody) error {
+	f := cmd.Flags()
+	if f.Changed("description") {
 		b.Description = p.description
 	}
-	if cmd.Flags().Changed("priority") {
+	if f.Changed("platform") {
+		b.Platforms = slices.DeleteFunc(slices.Clone(p.platforms), func(name string) bool { return name == "" })
+	}
+	if f.Changed("priority") {
 		b.Priority = p.priority
 	}
+	return p.settings.apply(cmd, &b.Settings)
 }
 
 func newPolicyCreateCmd(s *session) *cobra.Command {
 	var flags policyFlags
 	cmd := &cobra.Command{
-		Use:     "create NAME",
-		Short:   "Make a policy, which reaches no device until it is assigned",
-		Example: "  interdict policy create standard --network-protection audit",
-		Args:    usage.Exactly("NAME"),
+		Use:   "create NAME",
+		Short: "Make a policy, which reaches no device until it is assigned",
+		Example: `  interdict policy create standard --network-protection audit
+  interdict policy create strict --network-protection block --bypass-protection block --priority 10 \
+    --notification-text '{app} is not allowed here. Ask {contact}.' --support-contact help@example.com`,
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b := policyBody{Name: args[0]}
-			flags.apply(cmd, &b)
+			if err := flags.apply(cmd, &b); err != nil {
+				return err
+			}
 			c, err := s.client()
 			if err != nil {
 				return err
@@ -151,10 +163,11 @@ func newPolicySetCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change settings of a policy",
-		Long: `Set changes what its flags name and leaves the rest. An empty value leaves the
-setting to the next policy in line, or to its default.`,
-		Example: "  interdict policy set standard --network-protection block --wait",
-		Args:    usage.Exactly("NAME"),
+		Long: `Set changes what its flags name and leaves the rest. --unset, or an empty value,
+leaves a setting to the next policy in line, or to its default.`,
+		Example: `  interdict policy set standard --network-protection block --wait
+  interdict policy set standard --unset fail-mode --platform linux`,
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := usage.CheckEdit(cmd); err != nil {
 				return err
@@ -163,9 +176,15 @@ setting to the next policy in line, or to its default.`,
 			if err != nil {
 				return err
 			}
+			// What is wrong with the flags is wrong whatever the policy is.
+			if err = flags.apply(cmd, &policyBody{}); err != nil {
+				return err
+			}
 			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) any {
-				b := policyBody{Name: cmp.Or(name, p.Name), Description: p.Description, Settings: p.Settings, Priority: p.Priority}
-				flags.apply(cmd, &b)
+				b := policyBody{
+					Name: cmp.Or(name, p.Name), Description: p.Description, Settings: p.Settings, Priority: p.Priority, Platforms: p.Platforms,
+				}
+				_ = flags.apply(cmd, &b)
 				return b
 			})
 			if err != nil {
@@ -175,6 +194,7 @@ setting to the next policy in line, or to its default.`,
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
+	flags.settings.addUnset(cmd)
 	flags.add(cmd)
 	return cmd
 }
@@ -210,65 +230,6 @@ device; --exclude-group takes the devices of a group out again.`,
 	cmd.Flags().BoolVar(&all, "all-devices", false, "every device")
 	wait.add(cmd)
 	return cmd
-}
-
-// policyStatus says how far a policy has come.
-type policyStatus struct {
-	Policy   fleet.Policy   `json:"policy"`
-	Progress fleet.Progress `json:"progress"`
-	Devices  []policyDevice `json:"devices"`
-}
-
-type policyDevice struct {
-	ID        fleet.DeviceID      `json:"id"`
-	Name      string              `json:"name"`
-	State     fleet.ProgressState `json:"state"`
-	Applied   fleet.Applied       `json:"applied"`
-	Effective fleet.Effective     `json:"effective"`
-}
-
-func newPolicyStatusCmd(s *session) *cobra.Command {
-	return &cobra.Command{
-		Use:   "status NAME",
-		Short: "Show which devices a policy reaches, and which of them enforce it",
-		Args:  usage.Exactly("NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
-			if err != nil {
-				return err
-			}
-			raw, err := c.Get(cmd.Context(), "/policies/"+url.PathEscape(args[0])+"/status", nil)
-			if err != nil {
-				return err
-			}
-			if s.format == output.FormatJSON {
-				return output.JSON(s.Stdout, raw)
-			}
-			st, err := client.Decode[policyStatus](raw)
-			if err != nil {
-				return err
-			}
-			if s.format == output.FormatTable {
-				fmt.Fprintf(s.Stdout, "%s: applied on %d of %s, %d pending, %d offline, %d failed\n\n", output.Printable(st.Policy.Name),
-					st.Progress.Applied, output.Count(st.Progress.Total, "device", "devices"), st.Progress.Pending, st.Progress.Offline, st.Progress.Failed)
-			}
-			return s.printPolicyDevices(st.Devices)
-		},
-	}
-}
-
-func (s *session) printPolicyDevices(devices []policyDevice) error {
-	heads := []string{"id", "name", "state", "network_protection", "applied", "error"}
-	var rows [][]string
-	for _, d := range devices {
-		rows = append(rows, []string{
-			string(d.ID), d.Name, string(d.State), string(d.Effective.Settings.NetworkProtection), output.Time(d.Applied.At), d.Applied.Error,
-		})
-	}
-	if s.format == output.FormatCSV {
-		return output.CSV(s.Stdout, heads, rows)
-	}
-	return output.Table(s.Stdout, heads, rows)
 }
 
 func newPolicyDeleteCmd(s *session) *cobra.Command {

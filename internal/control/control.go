@@ -93,6 +93,7 @@ type Service struct {
 	hub      *presence.Hub
 	presence *presence.Table
 	noted    *notes
+	moments  moments
 	// refusedUnknown bounds what strangers add to the audit log, refusedKnown
 	// what the others do.
 	refusedUnknown, refusedKnown *refusals

@@ -41,9 +41,8 @@ func (s *Service) Devices(ctx context.Context, q DeviceQuery) (page.Page[DeviceV
 		}
 	}
 	page, err := page.Of(found, q.Query, func(d *DeviceView) string { return d.Name + "\x00" + string(d.ID) })
-	policies := s.policies()
 	for i := range page.Items {
-		page.Items[i] = s.deviceView(page.Items[i].ID, policies)
+		page.Items[i] = s.deviceView(page.Items[i].ID)
 	}
 	return page, err
 }
@@ -73,14 +72,23 @@ func (s *Service) Device(ctx context.Context, ref string) (DeviceView, error) {
 	if err != nil {
 		return DeviceView{}, err
 	}
-	return s.deviceView(id, s.policies()), nil
+	v := s.deviceView(id)
+	for _, standing := range v.Effective.Standings() {
+		v.Settings = append(v.Settings, SettingView{SettingStatus: v.Status(standing)})
+	}
+	s.nameAll(v.Settings)
+	return v, nil
 }
 
 // deviceView is called with s.mu held.
-func (s *Service) deviceView(id fleet.DeviceID, policies []fleet.Policy) DeviceView {
+func (s *Service) deviceView(id fleet.DeviceID) DeviceView {
 	d := s.state.Devices[id].Device
 	s.fill(&d)
-	return DeviceView{Device: d, Effective: fleet.Resolve(policies, fleet.Target{Groups: d.Groups, OS: d.OS})}
+	v := DeviceView{Device: d}
+	if a := s.snapshot.Load().Of(id); a != nil {
+		v.Effective = a.Effective
+	}
+	return v
 }
 
 // Progress says how many devices enforce what they ought to. It counts the

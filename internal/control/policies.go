@@ -1,7 +1,6 @@
 package control
 
 import (
-	"cmp"
 	"context"
 	"reflect"
 	"slices"
@@ -58,7 +57,8 @@ func (s *Service) CreatePolicy(ctx context.Context, actor Actor, n NewPolicy) (f
 	now := s.now().UTC()
 	p := fleet.Policy{
 		ID: ulid.Make().String(), Name: n.Name, Description: n.Description, Settings: n.Settings, Priority: n.Priority,
-		Version: 1, CreatedAt: now, UpdatedAt: now,
+		Platforms: n.Platforms,
+		Version:   1, CreatedAt: now, UpdatedAt: now,
 	}
 	change, err := s.Change(ctx, func(tx *store.Tx) error {
 		if err := edit.CheckFreeName(tx.Policies(), n.Name); err != nil {
@@ -85,7 +85,7 @@ func (s *Service) UpdatePolicy(ctx context.Context, actor Actor, ref string, ver
 				return err
 			}
 		}
-		p.Name, p.Description, p.Settings, p.Priority = n.Name, n.Description, n.Settings, n.Priority
+		p.Name, p.Description, p.Settings, p.Priority, p.Platforms = n.Name, n.Description, n.Settings, n.Priority, n.Platforms
 		return nil
 	})
 }
@@ -171,7 +171,7 @@ func (s *Service) scopeText(scope indicator.Scope) string {
 	names := func(ids []string) string {
 		var names []string
 		for _, id := range ids {
-			names = append(names, cmp.Or(s.state.Groups[id].Name, id))
+			names = append(names, find.Name(s.state, id))
 		}
 		return strings.Join(names, ", ")
 	}
@@ -185,59 +185,25 @@ func (s *Service) scopeText(scope indicator.Scope) string {
 	return text
 }
 
-// PolicyStatus says which devices a policy is assigned to and how far each
-// has come.
-func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, error) {
-	p, err := s.Policy(ctx, ref)
-	if err != nil {
-		return PolicyStatus{}, err
-	}
-	if err := s.freshPresence(ctx); err != nil {
-		return PolicyStatus{}, err
-	}
-	status := PolicyStatus{Policy: p, Devices: []PolicyDevice{}}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	policies := s.policies()
-	snapshot := s.snapshot.Load()
-	for id := range s.state.Devices {
-		if !p.AppliesTo(fleet.Target{Groups: snapshot.Groups(id), OS: s.state.Devices[id].OS}) {
-			continue
-		}
-		view := s.deviceView(id, policies)
-		state := view.State()
-		status.Progress.Add(state)
-		status.Devices = append(status.Devices, PolicyDevice{
-			ID: id, Name: view.Name, State: state, Applied: view.Applied, Effective: view.Effective,
-		})
-	}
-	slices.SortFunc(status.Devices, func(a, b PolicyDevice) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID))
-	})
-	return status, nil
-}
-
-// policies is called with s.mu held.
-func (s *Service) policies() []fleet.Policy {
-	all := make([]fleet.Policy, 0, len(s.state.Policies))
-	for _, p := range s.state.Policies {
-		all = append(all, p)
-	}
-	return all
-}
-
+// check brings what is in the policy into its canonical form.
 func (n *NewPolicy) check() error {
 	var faults fault.Fields
 	input.CheckName(&faults, n.Name)
 	input.CheckDescription(&faults, n.Description)
-	if m := n.Settings.NetworkProtection; m != "" && !m.Valid() {
-		faults.Add("settings.network_protection", "must be disabled, audit or block")
-	}
-	if m := n.Settings.FailMode; m != "" && !m.Valid() {
-		faults.Add("settings.fail_mode", "must be open or closed")
+	for _, d := range fleet.Definitions() {
+		if err := d.Set(&n.Settings, d.Get(&n.Settings)); err != nil {
+			faults.Add("settings."+d.Name, "%s", err)
+		}
 	}
 	if n.Priority < -maxPriority || n.Priority > maxPriority {
 		faults.Add("priority", "must be between %d and %d", -maxPriority, maxPriority)
 	}
+	n.Platforms = slices.Compact(slices.Sorted(slices.Values(n.Platforms)))
+	if slices.ContainsFunc(n.Platforms, func(p string) bool { return !slices.Contains(platforms(), p) }) {
+		faults.Add("platforms", "must be %s", input.OrList(platforms()))
+	}
 	return faults.Err("the policy is not valid")
 }
+
+// platforms are the operating systems that there are agents for.
+func platforms() []string { return []string{"linux", "windows"} }

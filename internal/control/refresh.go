@@ -62,6 +62,10 @@ func (s *Service) refresh(ctx context.Context, atLeast uint64) error {
 
 // compile is called with refreshing held.
 func (s *Service) compile(revision uint64, apply configuration.Edit) error {
+	if s.snapshot.Load() != nil {
+		// At the start nobody knows.
+		s.moments.note(revision, s.now())
+	}
 	s.mu.Lock()
 	changed := apply(s.state)
 	s.state.Revision = revision
@@ -109,10 +113,12 @@ func (s *Service) fresh(ctx context.Context) error {
 // it. What was written is valid even if catching up fails, which is logged and
 // tried again.
 func (s *Service) Change(ctx context.Context, fn func(*store.Tx) error) (Change, error) {
+	began := s.now()
 	revision, err := s.store.Change(ctx, fn)
 	if err != nil {
 		return Change{}, err
 	}
+	s.moments.note(revision, began)
 	// The change is made: that the caller goes away must not delay it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catchUpTime)
 	defer cancel()

@@ -87,7 +87,7 @@ func TestStory(t *testing.T) {
 
 			checkIngest(t, s, inside)
 			status, err := s.PolicyStatus(ctx, "protect")
-			if err != nil || status.Progress.Total != 1 || len(status.Devices) != 1 || status.Devices[0].State != fleet.StateApplied {
+			if err != nil || status.Counts != (fleet.StateCounts{Total: 1, Applied: 1}) || len(status.Settings) != 1 {
 				t.Errorf("policy status %+v (%v), want one device that applied it", status, err)
 			}
 			if _, err := s.Groups.Delete(ctx, controltest.Admin(), lab, edit.AnyVersion); err == nil {

@@ -1,6 +1,8 @@
 package control
 
 import (
+	"time"
+
 	"interdict/internal/bundle"
 	"interdict/internal/cloudapp"
 	"interdict/internal/control/page"
@@ -56,6 +58,8 @@ type NewPolicy struct {
 	Description string         `json:"description,omitempty"`
 	Settings    fleet.Settings `json:"settings"`
 	Priority    int            `json:"priority,omitempty"`
+	// Platforms limits it to devices with these operating systems.
+	Platforms []string `json:"platforms,omitempty" enum:"linux,windows" doc:"Operating systems it is for; empty means any"`
 }
 
 // PolicyDeletion says which policy may be deleted.
@@ -68,19 +72,63 @@ type PolicyDeletion struct {
 
 // PolicyStatus says how far a policy has come.
 type PolicyStatus struct {
-	Policy   fleet.Policy   `json:"policy"`
-	Progress fleet.Progress `json:"progress"`
-	// Devices are those the policy is assigned to.
-	Devices []PolicyDevice `json:"devices"`
+	Policy fleet.Policy `json:"policy"`
+	// Counts are of the devices that the policy is assigned to.
+	Counts fleet.StateCounts `json:"counts"`
+	// Settings are those that the policy makes.
+	Settings  []SettingCounts  `json:"settings"`
+	Conflicts []PolicyConflict `json:"conflicts,omitempty"`
+	// Revision is that of the newest change to what these devices have to
+	// enforce.
+	Revision uint64 `json:"revision,omitempty"`
+	// Took is how long it took, from that change on, until the last of the
+	// devices that enforce it by now did. It is missing when that is not known,
+	// as when the server was started since.
+	Took float64 `json:"took_seconds,omitempty"`
+}
+
+// SettingCounts says how far one setting of a policy has come.
+type SettingCounts struct {
+	Setting string            `json:"setting"`
+	Value   string            `json:"value"`
+	Counts  fleet.StateCounts `json:"counts"`
+}
+
+// PolicyConflict is a conflict of a policy with another one.
+type PolicyConflict struct {
+	fleet.Conflict
+
+	// Devices is how many devices have it.
+	Devices int `json:"devices"`
+}
+
+// PolicyDeviceQuery asks for the devices that a policy is assigned to.
+type PolicyDeviceQuery struct {
+	// States limits to devices in one of these states.
+	States []fleet.SettingState
+	page.Query
 }
 
 // PolicyDevice is one device that a policy is assigned to.
 type PolicyDevice struct {
-	ID        fleet.DeviceID      `json:"id"`
-	Name      string              `json:"name"`
-	State     fleet.ProgressState `json:"state" enum:"applied,pending,offline,failed"`
-	Applied   fleet.Applied       `json:"applied"`
-	Effective fleet.Effective     `json:"effective"`
+	ID       fleet.DeviceID     `json:"id"`
+	Name     string             `json:"name"`
+	State    fleet.SettingState `json:"state" enum:"error,conflict,pending,offline,applied,not_applicable"`
+	Online   bool               `json:"online"`
+	LastSeen time.Time          `json:"last_seen,omitzero"`
+	// Applied is what the device last said it enforces.
+	Applied fleet.Applied `json:"applied"`
+	// Settings are those that the policy makes.
+	Settings []SettingView `json:"settings"`
+}
+
+// SettingView is a setting of a device, how far it has come, and where it
+// comes from.
+type SettingView struct {
+	fleet.SettingStatus
+
+	// PolicyName is what people call the policy.
+	PolicyName string `json:"policy_name,omitempty"`
 }
 
 // DeviceQuery asks for devices.
@@ -97,6 +145,8 @@ type DeviceView struct {
 	fleet.Device
 
 	Effective fleet.Effective `json:"effective"`
+	// Settings say how far each setting has come. Lists have none.
+	Settings []SettingView `json:"settings,omitempty"`
 }
 
 // DeviceUpdate changes a device; nil leaves as it is.

@@ -36,6 +36,10 @@ type Conflict struct {
 	Value          string `json:"value"`
 	Overruled      string `json:"overruled"`
 	OverruledValue string `json:"overruled_value"`
+	// PolicyName and OverruledName are what people call the policies. The
+	// server fills them in.
+	PolicyName    string `json:"policy_name,omitempty"`
+	OverruledName string `json:"overruled_name,omitempty"`
 }
 
 // AppliesTo reports whether the policy is assigned to a device.

@@ -156,18 +156,31 @@ func (s *SettingStatus) report(all []SettingReport) {
 	}
 }
 
-// Overall is the state of several settings of one device together: that which
-// somebody should look at first. Of none it is that of the device.
-func (d *Device) Overall(standings []Standing) SettingState {
+// PolicyStatus says how far the device has come with a policy that is assigned
+// to it, and with each of the settings that the policy makes, of which
+// standings are those for the device. The policy's state is that of the setting
+// which somebody should look at first, and without any setting that of the
+// device.
+func (d *Device) PolicyStatus(p *Policy, standings []Standing) (SettingState, []SettingStatus) {
 	if len(standings) == 0 {
 		standings = []Standing{{}}
 	}
+	all := make([]SettingStatus, 0, len(standings))
 	order := SettingStates()
-	first := len(order)
+	first := len(order) - 1
 	for _, s := range standings {
-		first = min(first, slices.Index(order, d.Status(s).State))
+		status := d.Status(s)
+		if !p.SupportsOS(d.OS) {
+			status = SettingStatus{Standing: Standing{Setting: s.Setting, Value: s.Value, Policy: s.Policy}, State: SettingNotApplicable}
+			status.Text = "the policy is not for this operating system"
+		}
+		all = append(all, status)
+		first = min(first, slices.Index(order, status.State))
 	}
-	return order[first]
+	if all[0].Setting == "" {
+		return order[first], nil
+	}
+	return order[first], all
 }
 
 // StateCounts counts devices, or the states of one setting, by state.

@@ -34,6 +34,18 @@ type policyDeleteInput struct {
 	Force bool `query:"force" doc:"Delete it though it is assigned"`
 }
 
+type policyDevicesInput struct {
+	RefInput
+	PageInput
+
+	State []fleet.SettingState `query:"state" enum:"error,conflict,pending,offline,applied,not_applicable" doc:"Only devices in one of these states"`
+}
+
+type policyHistoryInput struct {
+	RefInput
+	PageInput
+}
+
 // PolicyChanged is a policy, and the revision that has it.
 type PolicyChanged struct {
 	fleet.Policy
@@ -74,13 +86,18 @@ func (a *API) addPolicies() {
 			p, ch, err := a.control.AssignPolicy(ctx, by, in.ID, version, in.Body)
 			return versioned(PolicyChanged{p, ch}, p.Version), err
 		})
-	add(a, route{http.MethodGet, "/policies/{id}/status", "get-policy-status", "Get the devices a policy reaches, and how far they are", tag, control.RoleViewer, 0},
+	add(a, route{http.MethodGet, "/policies/{id}/status", "get-policy-status", "Get how far the devices have come that a policy is assigned to", tag, control.RoleViewer, 0},
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[control.PolicyStatus], error) {
 			st, err := a.control.PolicyStatus(ctx, in.ID)
-			if st.Devices == nil {
-				st.Devices = []control.PolicyDevice{}
-			}
 			return &bodyOutput[control.PolicyStatus]{st}, err
+		})
+	add(a, route{http.MethodGet, "/policies/{id}/devices", "list-policy-devices", "List the devices that a policy is assigned to, with how far each has come", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *policyDevicesInput) (*pageOutput[control.PolicyDevice], error) {
+			return pageOf(a.control.PolicyDevices(ctx, in.ID, control.PolicyDeviceQuery{States: in.State, Query: in.query()}))
+		})
+	add(a, route{http.MethodGet, "/policies/{id}/history", "list-policy-history", "List the versions of a policy, newest first", tag, control.RoleViewer, 0},
+		func(ctx context.Context, _ control.Actor, in *policyHistoryInput) (*pageOutput[control.PolicyEdit], error) {
+			return pageOf(a.control.PolicyHistory(ctx, in.ID, in.query()))
 		})
 	add(a, route{http.MethodDelete, "/policies/{id}", "delete-policy", "Delete a configuration policy", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *policyDeleteInput) (*bodyOutput[control.Change], error) {

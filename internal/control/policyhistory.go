@@ -1,0 +1,96 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"interdict/internal/control/find"
+	"interdict/internal/control/page"
+	"interdict/internal/fleet"
+	"interdict/internal/store"
+)
+
+// PolicyEdit is what made a version of a policy.
+type PolicyEdit struct {
+	Version uint64    `json:"version"`
+	At      time.Time `json:"at"`
+	By      string    `json:"by,omitempty"`
+	// Action is as in the audit log: "policy.update".
+	Action string `json:"action"`
+	// Changes are what differs from the version before.
+	Changes []fleet.Difference `json:"changes"`
+
+	id string
+}
+
+// PolicyHistory returns what made the versions of a policy, newest first. It is
+// what the audit log knows of them.
+func (s *Service) PolicyHistory(ctx context.Context, ref string, q page.Query) (page.Page[PolicyEdit], error) {
+	policy, err := s.Policy(ctx, ref)
+	if err != nil {
+		return page.Page[PolicyEdit]{}, err
+	}
+	p, err := page.Read(q, func(limit int) (edits []PolicyEdit, err error) {
+		err = s.store.View(ctx, func(tx *store.Tx) error {
+			entries, err := tx.AuditLog(store.AuditQuery{Target: policy.ID, Before: q.Cursor, Limit: limit})
+			if err != nil {
+				return err
+			}
+			for i := range entries {
+				e, err := policyEdit(&entries[i])
+				if err != nil {
+					return err
+				}
+				edits = append(edits, e)
+			}
+			return nil
+		})
+		return edits, err
+	}, func(e *PolicyEdit) string { return e.id })
+	if err != nil {
+		return page.Page[PolicyEdit]{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i := range p.Items {
+		for j := range p.Items[i].Changes {
+			s.nameGroups(&p.Items[i].Changes[j])
+		}
+	}
+	return p, nil
+}
+
+func policyEdit(e *store.AuditEntry) (PolicyEdit, error) {
+	var before, after fleet.Policy
+	for _, side := range []struct {
+		text json.RawMessage
+		into *fleet.Policy
+	}{{e.Before, &before}, {e.After, &after}} {
+		if len(side.text) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(side.text, side.into); err != nil {
+			return PolicyEdit{}, fmt.Errorf("reading line %s of the audit log: %w", e.ID, err)
+		}
+	}
+	return PolicyEdit{
+		Version: after.Version, At: e.Time, By: e.Actor, Action: e.Action, Changes: fleet.Differences(&before, &after), id: e.ID,
+	}, nil
+}
+
+// nameGroups writes names for the ids of groups. s.mu is held.
+func (s *Service) nameGroups(d *fleet.Difference) {
+	if !strings.HasPrefix(d.Field, "assignment.") {
+		return
+	}
+	for _, text := range []*string{&d.Before, &d.After} {
+		ids := strings.Split(*text, ", ")
+		for i, id := range ids {
+			ids[i] = find.Name(s.state, id)
+		}
+		*text = strings.Join(ids, ", ")
+	}
+}
