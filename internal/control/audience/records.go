@@ -3,7 +3,6 @@ package audience
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"iter"
 	"slices"
 
 	"interdict/internal/bundle"
@@ -18,7 +17,7 @@ func (w *work) sets() ([]bundle.Set, error) {
 	if w.state.Enabled(fleet.FeatureAppEnforcement) {
 		enforced = w.variant.enforced(w.groups)
 	}
-	own, err := bundle.NewSet(w.records(enforced))
+	own, err := bundle.NewSet(slices.Values(w.records(enforced)))
 	if err != nil {
 		return nil, err
 	}
@@ -34,26 +33,23 @@ func (w *work) sets() ([]bundle.Set, error) {
 }
 
 // records are the settings, revocations, and spared names.
-func (w *work) records(enforced []*cloudapp.Tagging) iter.Seq[bundle.Record] {
-	return func(yield func(bundle.Record) bool) {
-		for i := range w.plan.definitions {
-			d := &w.plan.definitions[i]
-			// A text that nobody set is no record.
-			if value := d.Get(&w.effective.Settings); value != "" && !yield(bundle.Setting(d.Name, value, w.effective.Origin[d.Name])) {
-				return
-			}
-		}
-		for _, i := range w.plan.revoked.Covering(w.groups) {
-			if !yield(bundle.Revocation(w.plan.revocations[i].Revocation)) {
-				return
-			}
-		}
-		for _, s := range w.compiler.config.Index.Spares(enforced) {
-			if !yield(bundle.Spare(s.Domain, s.AppID)) {
-				return
-			}
+func (w *work) records(enforced []*cloudapp.Tagging) []bundle.Record {
+	revoked, spares := w.plan.revoked.Covering(w.groups), w.compiler.config.Index.Spares(enforced)
+	records := make([]bundle.Record, 0, len(w.plan.definitions)+len(revoked)+len(spares))
+	for i := range w.plan.definitions {
+		d := &w.plan.definitions[i]
+		// A text that nobody set is no record.
+		if value := d.Get(&w.effective.Settings); value != "" {
+			records = append(records, bundle.Setting(d.Name, value, w.effective.Origin[d.Name]))
 		}
 	}
+	for _, i := range revoked {
+		records = append(records, bundle.Revocation(w.plan.revocations[i].Revocation))
+	}
+	for _, s := range spares {
+		records = append(records, bundle.Spare(s.Domain, s.AppID))
+	}
+	return records
 }
 
 // tagged are the records of an app that is tagged: they are the same for all
