@@ -117,6 +117,8 @@ type Explanation struct {
 	IP   netip.Addr `json:"ip,omitzero"`
 	User string     `json:"user,omitempty"`
 	bundle.Answer
+	// ID hides that of the answer: nobody but the server gives one.
+	ID string `json:"id,omitempty"`
 
 	App      string `json:"app_name,omitempty"`
 	PolicyID string `json:"policy_id,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -72,23 +73,36 @@ func TestDoctorWorksWithoutAnAgent(t *testing.T) {
 	}
 }
 
-// Every command that doctor names has to be there. It is asked with a machine
-// on which everything is wrong that can be.
+// Every command that the checks name has to be there, with its flags.
 func TestTheCommandsThatMendAreThere(t *testing.T) {
+	sources, err := filepath.Glob("../doctor/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	for _, source := range sources {
+		content, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`"(?:sudo )?interdict-agent ([^"]+)"`).FindAllSubmatch(content, -1) {
+			named[string(match[1])] = true
+		}
+	}
+	if len(named) < 5 {
+		t.Fatalf("only %d commands are named: %v", len(named), named)
+	}
 	root := (&commander{}).root()
-	for _, text := range []string{
-		"interdict-agent sync", "interdict-agent rescue", "interdict-agent enroll TOKEN", "interdict-agent unenroll --local", "interdict-agent events",
-		"interdict-agent doctor",
-	} {
-		words := strings.Fields(text)[1:]
-		cmd, _, err := root.Find(words)
+	for text := range named {
+		words := strings.Fields(text)
+		cmd, _, err := root.Find(words[:1])
 		if err != nil || cmd == root {
-			t.Errorf("%s: there is no such command", text)
+			t.Errorf("interdict-agent %s: there is no such command", text)
 			continue
 		}
 		for _, w := range words[1:] {
 			if flag, ok := strings.CutPrefix(w, "--"); ok && cmd.Flags().Lookup(flag) == nil {
-				t.Errorf("%s: there is no such flag", text)
+				t.Errorf("interdict-agent %s: there is no such flag", text)
 			}
 		}
 	}

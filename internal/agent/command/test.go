@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os/user"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -209,10 +210,9 @@ func because(v agent.Explanation) string {
 // inMode says which mode counts, by whose word, and of which bundle.
 func inMode(v agent.Explanation) string {
 	text := string(v.Mode)
-	for _, s := range v.Settings {
-		if s.Setting == fleet.SettingNetworkProtection {
-			text += fmt.Sprintf(", by channel %s", s.Channel)
-		}
+	of := func(s fleet.SettingReport) bool { return s.Setting == fleet.SettingNetworkProtection }
+	if i := slices.IndexFunc(v.Settings, of); i >= 0 {
+		text += fmt.Sprintf(", by channel %s", v.Settings[i].Channel)
 	}
 	if v.PolicyID != "" {
 		text += ", policy " + v.PolicyID

@@ -26,9 +26,10 @@ func healthy() *doctor.Facts {
 	f := &doctor.Facts{
 		Now: now, Version: "1.2.3", Release: "6.1.0-18-amd64", Features: make(map[string]string),
 		Agent: &agent.Status{
-			AgentVersion: "1.2.3", StartedAt: now.Add(-time.Hour), Enforcing: true, Mode: fleet.ModeBlock,
+			AgentVersion: "1.2.3", StartedAt: now.Add(-time.Hour), Managed: true, Enforcing: true, Mode: fleet.ModeBlock,
 			Uplink: uplink.Status{Connected: true, Version: 7}, Spool: journal.SpoolStats{Limit: 64 << 20},
 		},
+		AgentPID: 77,
 		Identity: doctor.Identity{
 			Enrolled: true, Device: "01J0000000000000000000TEST", Server: "https://interdict.example:8443",
 			ValidFrom: now.Add(-24 * time.Hour), ValidTo: now.Add(29 * 24 * time.Hour),
@@ -122,7 +123,7 @@ func broken() []struct {
 		{"rules that cannot be read", func(f *doctor.Facts) { f.Rules = doctor.Rules{Error: "denied"} }, "rules", warn, "denied"},
 		{"nobody listens", func(f *doctor.Facts) { f.Queues = nil }, "queues", fail, "nobody listens"},
 		{"nobody listens and nobody has to", func(f *doctor.Facts) { f.Queues, f.Rules = nil, doctor.Rules{Compared: true} }, "queues", ok, "none are needed"},
-		{"somebody else listens in our place", func(f *doctor.Facts) { f.Queues[0].Program = "suricata" }, "queues", fail, "suricata"},
+		{"somebody else listens in our place", func(f *doctor.Facts) { f.Queues[0].PID, f.Queues[0].Program = 9, "suricata" }, "queues", fail, "suricata"},
 		{"packets were lost", func(f *doctor.Facts) { f.Queues[1].Dropped = 3 }, "queues", warn, "3 packets were lost"},
 		{"queues that cannot be listed", func(f *doctor.Facts) { f.QueuesError = "denied" }, "queues", warn, "denied"},
 		{"another one who judges packets", func(f *doctor.Facts) {
@@ -131,7 +132,8 @@ func broken() []struct {
 		{"another one who cannot be found", func(f *doctor.Facts) { f.Queues = append(f.Queues, doctor.Queue{Number: 4}) }, "other_queues", warn, "cannot be found"},
 
 		{"not enrolled", func(f *doctor.Facts) { f.Identity, f.Agent = doctor.Identity{}, nil }, "enrolment", fail, "not enrolled"},
-		{"no server by choice", func(f *doctor.Facts) { f.Identity = doctor.Identity{} }, "enrolment", info, "no server manages"},
+		{"no server by choice", func(f *doctor.Facts) { f.Identity, f.Agent.Managed = doctor.Identity{}, false }, "enrolment", info, "no server manages"},
+		{"an agent that has not noticed", func(f *doctor.Facts) { f.Agent.Managed = false }, "enrolment", warn, "as if it were not"},
 		{"a damaged identity", func(f *doctor.Facts) { f.Identity.Error = "identity.json: cut off" }, "enrolment", fail, "cut off"},
 		{"an expired certificate", func(f *doctor.Facts) { f.Identity.ValidTo = now.Add(-time.Hour) }, "certificate", fail, "ended on"},
 		{"a certificate of the future", func(f *doctor.Facts) { f.Identity.ValidFrom = now.Add(time.Hour) }, "certificate", fail, "clock is behind"},
@@ -171,6 +173,7 @@ func broken() []struct {
 		{"lost events", hurtAgent(func(s *agent.Status) { s.Spool.Dropped = journal.Dropped{Audited: 2, Other: 1, Rejected: 4} }), "spool", warn, "7 events never"},
 		{"a spool that is nearly full", hurtAgent(func(s *agent.Status) { s.Spool.Bytes = 60 << 20 }), "spool", warn, "events wait"},
 		{"a spool without an agent", func(f *doctor.Facts) { f.Agent, f.Directory.Waiting = nil, 4096 }, "spool", info, "4 KiB"},
+		{"events that nobody takes", hurtAgent(func(s *agent.Status) { s.Managed = false }), "spool", info, "no server takes events"},
 		{"no systemd", func(f *doctor.Facts) { f.SystemJournal = false }, "system_journal", info, "own log alone"},
 
 		{"no name servers", func(f *doctor.Facts) { f.Resolving.Servers = nil }, "name_servers", warn, "no name server"},

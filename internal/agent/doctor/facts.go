@@ -26,6 +26,8 @@ type Facts struct {
 	// Agent is the status of the running agent, nil if none answers.
 	Agent      *agent.Status
 	AgentError string
+	// AgentPID is its process, 0 if that is not known.
+	AgentPID int
 
 	Identity Identity
 	// Server is the attempt to reach the server; nil if none was made.

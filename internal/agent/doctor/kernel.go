@@ -129,7 +129,7 @@ func ownQueues(f *Facts) []Finding {
 		}
 		own++
 		waiting, dropped = waiting+q.Waiting, dropped+q.Dropped
-		if f.Agent != nil && q.Program != "" && !strings.HasPrefix(q.Program, "interdict") {
+		if f.AgentPID != 0 && q.PID != 0 && q.PID != f.AgentPID {
 			foreign = fmt.Sprintf("queue %d belongs to %s", q.Number, programText(q.Program, q.PID))
 		}
 	}

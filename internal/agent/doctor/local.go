@@ -56,6 +56,9 @@ func spool(f *Facts) []Finding {
 	if f.Agent == nil {
 		return info("%d KiB of events wait; more is known when an agent runs", f.Directory.Waiting>>10).alone()
 	}
+	if !f.Agent.Managed {
+		return info("no server takes events: they are in the agent's own log alone").alone()
+	}
 	s := f.Agent.Spool
 	if lost := s.Dropped.Audited + s.Dropped.Other + s.Dropped.Rejected; lost > 0 {
 		return warn("%d events never reached the server (%d of them it rejected), the last on %s", lost, s.Dropped.Rejected, stamp(s.Dropped.Last)).

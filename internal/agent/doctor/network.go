@@ -169,10 +169,10 @@ func networkNamespaces(f *Facts) []Finding {
 			past = append(past, i.Name)
 		}
 	}
-	found := info("%d others, with %s", len(programs), strings.Join(shorten(programs, 3), ", ")).
+	found := info("other ones: %d, of %s", len(programs), strings.Join(shorten(programs, 3), ", ")).
 		means("what they send through this host (veth, bridge) is inspected; over macvlan, ipvlan or hardware of their own it is not")
 	if len(past) > 0 {
-		return warn("%d others, and %s leads past this host's rules", len(programs), strings.Join(past, ", ")).
+		return warn("other ones: %d, and %s leads past this host's rules", len(programs), strings.Join(past, ", ")).
 			means("connections over it are not inspected").mend("ip -d link")
 	}
 	return found.alone()

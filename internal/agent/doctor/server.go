@@ -23,12 +23,15 @@ const (
 )
 
 // standalone reports whether the agent does without a server.
-func standalone(f *Facts) bool { return !f.Identity.Enrolled && f.Agent != nil }
+func standalone(f *Facts) bool { return f.Agent != nil && !f.Agent.Managed }
 
 func enrolment(f *Facts) []Finding {
 	switch {
 	case f.Identity.Error != "":
 		return fail("%s", f.Identity.Error).means("the device cannot prove itself to its server").mend("interdict-agent unenroll --local")
+	case standalone(f) && f.Identity.Enrolled:
+		return warn("the machine is enrolled, and the agent runs as if it were not").
+			means("the server's policies do not count yet").mend("systemctl restart interdict-agent")
 	case standalone(f):
 		return info("no server manages this machine: its drop-in files and settings alone count").alone()
 	case !f.Identity.Enrolled:

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -230,5 +231,40 @@ func TestAStateDirectoryThatOthersMayReadIsFound(t *testing.T) {
 	}
 	if got := directory(dir); !slices.Equal(got.Open, []string{dir.Path("device.pem")}) {
 		t.Errorf("got %+v, want the key", got.Open)
+	}
+}
+
+func TestRefusedFilesAreNamedWithTheirFault(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"good.yaml": "indicators:\n  - {type: domain, value: tunes.example, action: block}\n",
+		"typo.yaml": "settings:\n  network_protektion: block\n",
+		"self.yaml": "indicators:\n  - {type: domain, value: interdict.example, action: block}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := refusedFiles(dir, "https://interdict.example:8443")
+	if len(got) != 2 || filepath.Base(got[0].Path) != "self.yaml" || filepath.Base(got[1].Path) != "typo.yaml" || !strings.Contains(got[1].Faults[0], "network_protektion") {
+		t.Errorf("got %+v, want the mistyped file and the one that blocks the server", got)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 3 {
+		t.Errorf("%d files are left (%v), want the three", len(left), err)
+	}
+}
+
+func TestWhoListensToTheControlSocketIsFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	if got := listener(path); got != 0 {
+		t.Errorf("without a socket: process %d", got)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if got := listener(path); got != os.Getpid() {
+		t.Errorf("got process %d, want this one, %d", got, os.Getpid())
 	}
 }

@@ -23,4 +23,6 @@ func features(context.Context) map[string]string { return nil }
 
 func rules(context.Context, *netguard.Config) doctor.Rules { return doctor.Rules{} }
 
+func listener(string) int { return 0 }
+
 func owned(fs.FileInfo) bool { return true }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,7 @@ import (
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
+	"interdict/internal/indicator"
 	"interdict/internal/version"
 )
 
@@ -43,13 +45,14 @@ func Take(ctx context.Context, c Config) doctor.Facts {
 	f := doctor.Facts{
 		Now: time.Now(), Version: version.String(), UID: os.Geteuid(),
 		Release: release(), Features: features(ctx), Unsynchronised: unsynchronised(),
-		Directory: directory(c.Dir), RefusedFiles: refusedFiles(c.Policy),
+		Directory: directory(c.Dir),
 		Resolving: resolving(c.Root), Interfaces: interfaces(c.Root), FlushesRules: flushingFiles(c.Root),
 	}
 	_, err := fs.Stat(c.Root, "run/systemd/journal/socket")
 	f.SystemJournal = err == nil
 	c.agent(ctx, &f)
 	c.device(ctx, &f)
+	f.RefusedFiles = refusedFiles(c.Policy, f.Identity.Server)
 	c.connections(&f)
 	return f
 }
@@ -64,7 +67,7 @@ func (c Config) agent(ctx context.Context, f *doctor.Facts) {
 		f.Rules = rules(ctx, nil)
 		return
 	}
-	f.Agent = &status
+	f.Agent, f.AgentPID = &status, listener(c.Dir.Path(state.FileSocket))
 	// Between the question and the look at the kernel they may change: what
 	// differs twice is different.
 	for range 2 {
@@ -142,17 +145,21 @@ func directory(dir state.Dir) doctor.Directory {
 	return d
 }
 
-// refusedFiles reads the drop-in files as an agent would that has no memory of
-// them.
-func refusedFiles(policy string) []doctor.RefusedFile {
+// refusedFiles reads the drop-in files as an agent of a server would that has
+// no memory of them.
+func refusedFiles(policy, server string) []doctor.RefusedFile {
 	// What an agent would keep of the files is nobody's business here.
 	kept, err := os.MkdirTemp("", "interdict-doctor-")
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = os.RemoveAll(kept) }()
+	protected := indicator.NewProtected()
+	if u, err := url.Parse(server); err == nil && u.Hostname() != "" {
+		protected = indicator.NewProtected(indicator.Host{Name: u.Hostname(), Reason: "is where this agent reaches the server"})
+	}
 	var refused []doctor.RefusedFile
-	for _, fault := range dropin.New(dropin.Config{Dir: policy, Kept: kept}).Read().Faults {
+	for _, fault := range dropin.New(dropin.Config{Dir: policy, Kept: kept, Protected: protected}).Read().Faults {
 		refused = append(refused, doctor.RefusedFile{Path: fault.Path, Faults: []string{fault.Error()}})
 	}
 	return refused
