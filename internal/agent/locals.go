@@ -118,7 +118,7 @@ func (l *locals) hear(ctx context.Context) (changed bool) {
 
 // tellFaults makes one item of all faults there are, and an event of each that
 // was not there before.
-func (l *locals) tellFaults(ctx context.Context, faults []dropin.Fault) {
+func (l *locals) tellFaults(ctx context.Context, faults []dropin.FileError) {
 	now := make(map[string]string, len(faults))
 	var texts []string
 	for i := range faults {

@@ -33,11 +33,11 @@ func newMachine(t *testing.T) *site {
 // drop writes a drop-in file as tools do: whole, under another name first.
 func (s *site) drop(name, content string) {
 	s.t.Helper()
-	if err := os.MkdirAll(s.policyDir, 0o755); err != nil { //nolint:gosec // as packages make it
+	if err := os.MkdirAll(s.policyDir, 0o755); err != nil {
 		s.t.Fatal(err)
 	}
 	path := filepath.Join(s.policyDir, name)
-	if err := os.WriteFile(path+".tmp", []byte(content), 0o644); err != nil { //nolint:gosec // it holds no secret
+	if err := os.WriteFile(path+".tmp", []byte(content), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
@@ -202,25 +202,25 @@ func TestWhatIsSetOnAMachineStaysAndGivesWay(t *testing.T) {
 	if text := r.item(health.EnvironmentRefused); !strings.Contains(text, `INTERDICT_GATEWAY_MODE="perhaps" is ignored`) {
 		t.Errorf("got the item %q for a bad variable", text)
 	}
-	if got := r.setting("fail_mode"); got.Value.Value != "closed" || got.Channel != fleet.ChannelEnvironment {
+	if got = r.setting("fail_mode"); got.Value.Value != "closed" || got.Channel != fleet.ChannelEnvironment {
 		t.Errorf("got %+v, want the environment's", got)
 	}
 	for name, f := range map[string]func() (Setting, error){
 		"sideways":            func() (Setting, error) { return r.Set(t.Context(), "network_protection", "sideways") },
 		"network_protection?": func() (Setting, error) { return r.Set(t.Context(), "network_protecton", "audit") },
 	} {
-		if _, err := f(); fault.CodeOf(err) != fault.Invalid {
+		if _, err = f(); fault.CodeOf(err) != fault.Invalid {
 			t.Errorf("%s: got %v, want that it is invalid", name, err)
 		}
 	}
 	r.end()
 	r = s.run()
-	if got := r.setting("network_protection"); got.Value.Value != "audit" {
+	if got = r.setting("network_protection"); got.Value.Value != "audit" {
 		t.Errorf("after a restart got %+v", got)
 	}
 	s.drop("a.yaml", "settings: {network_protection: block}\n")
 	eventually(t, "the file goes before", func() bool { return r.setting("network_protection").Channel == fleet.ChannelFile })
-	if got := r.setting("network_protection"); got.Set == nil || *got.Set != "audit" {
+	if got = r.setting("network_protection"); got.Set == nil || *got.Set != "audit" {
 		t.Errorf("got %+v, want to be told what is set all the same", got)
 	}
 	if got, err = r.Unset(t.Context(), "network_protection"); err != nil || got.Set != nil || got.Value.Value != "block" {
@@ -325,7 +325,7 @@ func TestAppControlIsReportedAsNotApplicable(t *testing.T) {
 func TestALocalChangeThatFailsIsToldAndTriedAgain(t *testing.T) {
 	_, e, set := newLab(t)
 	mustApply(t, e, bundleOf(t, 1, "", ""))
-	l := e.cfg.Inspector.(*lab) //nolint:errcheck // it is one
+	l := e.cfg.Inspector.(*lab)
 	l.setFails = errors.New("the kernel says no")
 	said := local{set: map[string]string{"network_protection": "block"}}
 	if err := e.SetLocal(t.Context(), said); err == nil {

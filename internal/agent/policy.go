@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"slices"
-
 	"interdict/internal/agent/channel"
 	"interdict/internal/agent/channel/dropin"
 	"interdict/internal/agent/state"
@@ -16,13 +14,6 @@ import (
 type local struct {
 	files            []dropin.File
 	environment, set map[string]string
-}
-
-// silent reports whether nothing is said.
-func (l *local) silent() bool {
-	return len(l.environment) == 0 && len(l.set) == 0 && !slices.ContainsFunc(l.files, func(f dropin.File) bool {
-		return len(f.Settings) > 0 || len(f.Indicators) > 0
-	})
 }
 
 // records are the indicators of the files.
@@ -78,6 +69,10 @@ func (p *policy) compile(before *enforced) (*enforced, error) {
 	next.settings = p.settle(next.server)
 	of := next.settings.Of(fleet.SettingNetworkProtection)
 	c := verdict.Config{Settings: next.settings.Settings, PolicyID: of.Policy(), Bypasses: p.bypasses}
+	if of := next.settings.Of(fleet.SettingBypassProtection); of.Channel != fleet.ChannelServer {
+		// Asked for by this machine alone, it heeds this machine's indicators.
+		c.ProtectionSet = 1
+	}
 	if sameServer && before.own == next.own {
 		next.rules = before.rules.With(c)
 		return next, nil

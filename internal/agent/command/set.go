@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -37,23 +38,14 @@ The running agent stores it; where none runs, start it or write a drop-in file.`
 			if err != nil {
 				return err
 			}
-			if len(args) == 0 {
-				s, err := client.Status(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return c.listSettings(s.Settings)
+			switch {
+			case len(args) == 0:
+				return c.listSettings(cmd.Context(), client)
+			case unset:
+				return c.printSet(client.Unset(cmd.Context(), d.Name))
+			default:
+				return c.printSet(client.Set(cmd.Context(), d.Name, value))
 			}
-			var s agent.Setting
-			if unset {
-				s, err = client.Unset(cmd.Context(), d.Name)
-			} else {
-				s, err = client.Set(cmd.Context(), d.Name, value)
-			}
-			if err != nil {
-				return err
-			}
-			return c.printSet(s)
 		},
 	}
 	cmd.Flags().BoolVar(&unset, "unset", false, "take back what was set")
@@ -89,10 +81,14 @@ func setArguments(cmd *cobra.Command, args []string, unset bool) (d fleet.Defini
 
 // listSettings prints every setting, its value, where that comes from and what
 // it means.
-func (c *commander) listSettings(settings []agent.Setting) error {
-	return c.print(map[string]any{"schema": 1, "settings": settings}, func(w io.Writer) {
+func (c *commander) listSettings(ctx context.Context, client *agent.Client) error {
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return c.print(map[string]any{"schema": 1, "settings": status.Settings}, func(w io.Writer) {
 		_, _ = fmt.Fprintln(w, "SETTING\tVALUE\tFROM\tMEANING")
-		for _, s := range settings {
+		for _, s := range status.Settings {
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Setting, shown(s.Value.Value), source(s), meaning(s.Setting))
 		}
 	})
@@ -122,8 +118,11 @@ func span(d *fleet.Definition, length time.Duration) string {
 }
 
 // printSet says what a setting is after it was set, or what goes before that.
-func (c *commander) printSet(s agent.Setting) error {
-	err := c.print(struct {
+func (c *commander) printSet(s agent.Setting, err error) error {
+	if err != nil {
+		return err
+	}
+	err = c.print(struct {
 		Schema int `json:"schema"`
 		agent.Setting
 	}{1, s}, func(w io.Writer) {

@@ -75,7 +75,7 @@ type Snapshot struct {
 	// it said before, if it said anything.
 	Files []File
 	// Faults are why files were not taken, in the same order.
-	Faults []Fault
+	Faults []FileError
 	// Unkept is why the content of a good file could not be kept, so that a
 	// restart would not know it if the file had a fault by then.
 	Unkept error
@@ -102,7 +102,7 @@ func (d *Directory) Read() Snapshot {
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if fault, ok := errors.AsType[*Fault](err); ok {
+		if fault, ok := errors.AsType[*FileError](err); ok {
 			s.Faults = append(s.Faults, *fault)
 			s.fallBack(d, name)
 			continue
@@ -132,9 +132,9 @@ func (s *Snapshot) fallBack(d *Directory, name string) {
 
 // list returns the names of the files in order. A directory that is not there
 // has none.
-func (d *Directory) list() ([]string, *Fault) {
-	unreadable := func(err error) *Fault {
-		return &Fault{Path: d.cfg.Dir, Text: fmt.Sprintf("the directory cannot be read: %v", err), Hint: "see to it that the agent may read it"}
+func (d *Directory) list() ([]string, *FileError) {
+	unreadable := func(err error) *FileError {
+		return &FileError{Path: d.cfg.Dir, Text: fmt.Sprintf("the directory cannot be read: %v", err), Hint: "see to it that the agent may read it"}
 	}
 	info, err := os.Stat(d.cfg.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -157,7 +157,7 @@ func (d *Directory) list() ([]string, *Fault) {
 		}
 	}
 	if len(names) > maxFiles {
-		return nil, &Fault{Path: d.cfg.Dir, Text: fmt.Sprintf("%d files are more than %d", len(names), maxFiles), Hint: "put several into one"}
+		return nil, &FileError{Path: d.cfg.Dir, Text: fmt.Sprintf("%d files are more than %d", len(names), maxFiles), Hint: "put several into one"}
 	}
 	return names, nil
 }
@@ -169,7 +169,7 @@ func isPolicy(name string) bool {
 		!strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f })
 }
 
-// read reads one file and keeps its content. The error is a *Fault if the file
+// read reads one file and keeps its content. The error is a *FileError if the file
 // cannot be taken, wraps fs.ErrNotExist if it is gone, and is any other if it
 // was taken and could not be kept.
 func (d *Directory) read(name string) (File, error) {
@@ -187,7 +187,7 @@ func (d *Directory) read(name string) (File, error) {
 
 // open reads a file whose content is certain to be an administrator's.
 func open(path string) ([]byte, error) {
-	refuse := func(text, hint string) error { return &Fault{Path: path, Text: text, Hint: hint} }
+	refuse := func(text, hint string) error { return &FileError{Path: path, Text: text, Hint: hint} }
 	before, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -226,12 +226,12 @@ func open(path string) ([]byte, error) {
 
 // trust returns why the agent must not believe what a file or directory says:
 // somebody else than an administrator can write it.
-func trust(path string, info fs.FileInfo) *Fault {
+func trust(path string, info fs.FileInfo) *FileError {
 	if owner, known := ownerOf(info); known && owner != 0 && owner != os.Geteuid() {
-		return &Fault{Path: path, Text: fmt.Sprintf("it belongs to user %d, who could change it", owner), Hint: "chown root " + path}
+		return &FileError{Path: path, Text: fmt.Sprintf("it belongs to user %d, who could change it", owner), Hint: "chown root " + path}
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return &Fault{Path: path, Text: "others than its owner may write it", Hint: "chmod go-w " + path}
+		return &FileError{Path: path, Text: "others than its owner may write it", Hint: "chmod go-w " + path}
 	}
 	return nil
 }

@@ -36,8 +36,8 @@ type File struct {
 	Indicators []indicator.Indicator
 }
 
-// Fault is why a file was not taken.
-type Fault struct {
+// FileError is why a file was not taken.
+type FileError struct {
 	Path string
 	// Line and Column are where it is, from 1 on; 0 for the file as a whole.
 	Line, Column int
@@ -46,7 +46,7 @@ type Fault struct {
 }
 
 // Error returns the place and the fault on one line.
-func (f *Fault) Error() string {
+func (f *FileError) Error() string {
 	if f.Line == 0 {
 		return f.Path + ": " + f.Text
 	}
@@ -55,8 +55,8 @@ func (f *Fault) Error() string {
 
 // fault is a fault at a token, without its path; a nil token means the whole
 // file.
-func faultAt(at *token.Token, format string, args ...any) *Fault {
-	f := &Fault{Text: fmt.Sprintf(format, args...)}
+func faultAt(at *token.Token, format string, args ...any) *FileError {
+	f := &FileError{Text: fmt.Sprintf(format, args...)}
 	if at != nil && at.Position != nil {
 		f.Line, f.Column = at.Position.Line, at.Position.Column
 	}
@@ -64,13 +64,13 @@ func faultAt(at *token.Token, format string, args ...any) *Fault {
 }
 
 // hint adds what to do and returns the same fault.
-func (f *Fault) hint(format string, args ...any) *Fault {
+func (f *FileError) hint(format string, args ...any) *FileError {
 	f.Hint = fmt.Sprintf(format, args...)
 	return f
 }
 
 // Parse reads the content of the file at a path. It is strict: there is
-// nothing in a file that it ignores. The error is a *Fault, the first one
+// nothing in a file that it ignores. The error is a *FileError, the first one
 // there is.
 func Parse(path string, content []byte, protected *indicator.Protected) (File, error) {
 	f := File{Path: path, Settings: make(map[string]string)}
@@ -84,7 +84,7 @@ func Parse(path string, content []byte, protected *indicator.Protected) (File, e
 	return f, nil
 }
 
-func (f *File) read(content []byte, protected *indicator.Protected) *Fault {
+func (f *File) read(content []byte, protected *indicator.Protected) *FileError {
 	if len(content) > maxFile {
 		return faultAt(nil, "it is larger than %d KiB", maxFile>>10).hint("spread it over several files")
 	}
@@ -107,7 +107,7 @@ func (f *File) read(content []byte, protected *indicator.Protected) *Fault {
 	}
 	return fields(doc.Docs[0].Body, "the file", map[string]reader{
 		"settings":   f.readSettings,
-		"indicators": func(n ast.Node) *Fault { return f.readIndicators(n, protected) },
+		"indicators": func(n ast.Node) *FileError { return f.readIndicators(n, protected) },
 	})
 }
 
@@ -140,21 +140,20 @@ func tooDeep(content []byte) bool {
 }
 
 // syntaxFault is what the parser says, at the place it says it of.
-func syntaxFault(err error) *Fault {
-	var at yaml.Error
-	if errors.As(err, &at) {
+func syntaxFault(err error) *FileError {
+	if at, ok := errors.AsType[yaml.Error](err); ok {
 		return faultAt(at.GetToken(), "it is not YAML: %s", at.GetMessage())
 	}
 	return faultAt(nil, "it is not YAML: %v", err)
 }
 
 // reader reads the value of a key.
-type reader func(ast.Node) *Fault
+type reader func(ast.Node) *FileError
 
 // fields reads a mapping by the readers of its keys. Any other key is a
 // fault.
-func fields(n ast.Node, what string, readers map[string]reader) *Fault {
-	return entries(n, what, func(key *token.Token, value ast.Node) *Fault {
+func fields(n ast.Node, what string, readers map[string]reader) *FileError {
+	return entries(n, what, func(key *token.Token, value ast.Node) *FileError {
 		read, ok := readers[key.Value]
 		if !ok {
 			known := make([]string, 0, len(readers))
@@ -169,7 +168,7 @@ func fields(n ast.Node, what string, readers map[string]reader) *Fault {
 }
 
 // entries calls read for each entry of a mapping, up to the first fault.
-func entries(n ast.Node, what string, read func(key *token.Token, value ast.Node) *Fault) *Fault {
+func entries(n ast.Node, what string, read func(key *token.Token, value ast.Node) *FileError) *FileError {
 	m, ok := n.(*ast.MappingNode)
 	if !ok {
 		return faultAt(n.GetToken(), "%s must be a list of NAME: VALUE", what)
@@ -192,7 +191,7 @@ func entries(n ast.Node, what string, read func(key *token.Token, value ast.Node
 }
 
 // elements calls read for each element of a list, up to the first fault.
-func elements(n ast.Node, what string, read reader) *Fault {
+func elements(n ast.Node, what string, read reader) *FileError {
 	list, ok := n.(*ast.SequenceNode)
 	if !ok {
 		return faultAt(n.GetToken(), "%s must be a list, each of its lines with a dash", what)
@@ -208,7 +207,7 @@ func elements(n ast.Node, what string, read reader) *Fault {
 // scalar returns the token of a single value, as it is written: a setting that
 // is "off" is no truth value here. Anchors, aliases, merges and tags are not
 // taken: nothing in these files needs them.
-func scalar(n ast.Node) (*token.Token, *Fault) {
+func scalar(n ast.Node) (*token.Token, *FileError) {
 	switch n := n.(type) {
 	case *ast.StringNode, *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
 		return n.GetToken(), nil
@@ -223,7 +222,7 @@ func scalar(n ast.Node) (*token.Token, *Fault) {
 
 // word reads a single value into dst.
 func word[S ~string](dst *S) reader {
-	return func(n ast.Node) *Fault {
+	return func(n ast.Node) *FileError {
 		t, fault := scalar(n)
 		if fault == nil {
 			*dst = S(t.Value)
@@ -234,8 +233,8 @@ func word[S ~string](dst *S) reader {
 
 // words reads a list of single values into dst.
 func words[S ~string](what string, dst *[]S) reader {
-	return func(n ast.Node) *Fault {
-		return elements(n, what, func(n ast.Node) *Fault {
+	return func(n ast.Node) *FileError {
+		return elements(n, what, func(n ast.Node) *FileError {
 			var value S
 			fault := word(&value)(n)
 			*dst = append(*dst, value)
@@ -244,8 +243,8 @@ func words[S ~string](what string, dst *[]S) reader {
 	}
 }
 
-func (f *File) readSettings(n ast.Node) *Fault {
-	return entries(n, "settings", func(key *token.Token, value ast.Node) *Fault {
+func (f *File) readSettings(n ast.Node) *FileError {
+	return entries(n, "settings", func(key *token.Token, value ast.Node) *FileError {
 		d, ok := fleet.Define(key.Value)
 		if !ok || d.Name != key.Value {
 			return unknownSetting(key)
@@ -263,7 +262,7 @@ func (f *File) readSettings(n ast.Node) *Fault {
 	})
 }
 
-func unknownSetting(key *token.Token) *Fault {
+func unknownSetting(key *token.Token) *FileError {
 	fault := faultAt(key, "unknown setting %q", key.Value)
 	if near := channel.Near(key.Value); len(near) > 0 {
 		return fault.hint("did you mean %s?", near[0])
@@ -271,9 +270,9 @@ func unknownSetting(key *token.Token) *Fault {
 	return fault.hint("the settings are listed by: interdict-agent set")
 }
 
-func (f *File) readIndicators(n ast.Node, protected *indicator.Protected) *Fault {
+func (f *File) readIndicators(n ast.Node, protected *indicator.Protected) *FileError {
 	seen := make(map[string]bool)
-	return elements(n, "indicators", func(n ast.Node) *Fault {
+	return elements(n, "indicators", func(n ast.Node) *FileError {
 		i, at, fault := readIndicator(n)
 		if fault != nil {
 			return fault
@@ -313,7 +312,7 @@ func (p places) of(field string) *token.Token {
 }
 
 // readIndicator reads one indicator as it is written.
-func readIndicator(n ast.Node) (indicator.Indicator, places, *Fault) {
+func readIndicator(n ast.Node) (indicator.Indicator, places, *FileError) {
 	i := indicator.Indicator{Source: indicator.SourceLocal}
 	at := places{fields: make(map[string]*token.Token), begin: n.GetToken()}
 	readers := map[string]reader{
@@ -324,10 +323,10 @@ func readIndicator(n ast.Node) (indicator.Indicator, places, *Fault) {
 		"description":    word(&i.Description),
 		"expires_at":     moment(&i.ExpiresAt),
 		"generate_alert": truth(&i.GenerateAlert),
-		"scope":          func(n ast.Node) *Fault { return readScope(n, &i.Scope) },
+		"scope":          func(n ast.Node) *FileError { return readScope(n, &i.Scope) },
 	}
 	for name, read := range readers {
-		readers[name] = func(n ast.Node) *Fault {
+		readers[name] = func(n ast.Node) *FileError {
 			at.fields[name] = n.GetToken()
 			return read(n)
 		}
@@ -344,14 +343,14 @@ func readIndicator(n ast.Node) (indicator.Indicator, places, *Fault) {
 	return i, at, nil
 }
 
-func readScope(n ast.Node, p *indicator.Profile) *Fault {
+func readScope(n ast.Node, p *indicator.Profile) *FileError {
 	return fields(n, "a scope", map[string]reader{
 		"include_users":       words("include_users", &p.IncludeUsers),
 		"exclude_users":       words("exclude_users", &p.ExcludeUsers),
 		"include_user_groups": words("include_user_groups", &p.IncludeUserGroups),
 		"exclude_user_groups": words("exclude_user_groups", &p.ExcludeUserGroups),
-		"windows": func(n ast.Node) *Fault {
-			return elements(n, "windows", func(n ast.Node) *Fault {
+		"windows": func(n ast.Node) *FileError {
+			return elements(n, "windows", func(n ast.Node) *FileError {
 				var w indicator.Window
 				fault := fields(n, "a window", map[string]reader{
 					"days": words("days", &w.Days), "from": word(&w.From), "to": word(&w.To), "zone": word(&w.Zone),
@@ -371,7 +370,7 @@ func readScope(n ast.Node, p *indicator.Profile) *Fault {
 
 // moment reads a time, or a day, which means its beginning in UTC.
 func moment(dst *time.Time) reader {
-	return func(n ast.Node) *Fault {
+	return func(n ast.Node) *FileError {
 		t, fault := scalar(n)
 		if fault != nil {
 			return fault
@@ -387,7 +386,7 @@ func moment(dst *time.Time) reader {
 }
 
 func truth(dst *bool) reader {
-	return func(n ast.Node) *Fault {
+	return func(n ast.Node) *FileError {
 		b, ok := n.(*ast.BoolNode)
 		if !ok {
 			return faultAt(n.GetToken(), "there must be true or false here")

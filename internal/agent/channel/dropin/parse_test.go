@@ -15,7 +15,7 @@ import (
 	"interdict/internal/indicator"
 )
 
-var protected = indicator.NewProtected(indicator.Host{Name: "interdict.example", Reason: "is where this agent reaches the server"}) //nolint:gochecknoglobals // never changed
+var protected = indicator.NewProtected(indicator.Host{Name: "interdict.example", Reason: "is where this agent reaches the server"})
 
 const whole = `# what this machine does
 settings:
@@ -111,7 +111,7 @@ func TestFaultsHaveTheirPlace(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f, err := Parse("/p/a.yaml", []byte(test.content), protected)
-			var fault *Fault
+			var fault *FileError
 			if !errors.As(err, &fault) {
 				t.Fatalf("got %+v and %v, want a fault", f, err)
 			}
@@ -149,10 +149,11 @@ func TestTheExampleIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f, err := Parse(path, content, protected); err != nil || len(f.Settings)+len(f.Indicators) > 0 {
+	f, err := Parse(path, content, protected)
+	if err != nil || len(f.Settings)+len(f.Indicators) > 0 {
 		t.Errorf("as it is installed: got %+v, %v; want nothing", f, err)
 	}
-	f, err := Parse(path, []byte(strings.ReplaceAll(string(content), "\n#", "\n")), protected)
+	f, err = Parse(path, []byte(strings.ReplaceAll(string(content), "\n#", "\n")), protected)
 	if err != nil {
 		t.Fatalf("with everything in it: %v", err)
 	}
@@ -181,7 +182,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		file, err := Parse("/p/a.yaml", content, protected)
 		if err != nil {
-			if !errors.As(err, new(*Fault)) {
+			if !errors.As(err, new(*FileError)) {
 				t.Errorf("got %v, want a fault", err)
 			}
 			return

@@ -114,7 +114,7 @@ func (d *Directory) await(ctx context.Context, w *fsnotify.Watcher, until <-chan
 			if d.concerns(e) {
 				return true
 			}
-		case <-w.Errors:
+		case <-w.Errors: //nolint:errcheck // whatever it is, it means this:
 			// Changes were lost: there may have been one of ours.
 			return true
 		}
