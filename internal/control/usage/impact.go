@@ -23,6 +23,8 @@ const (
 	maxApps = 100
 	// top bounds each list of those that use an app most.
 	top = 10
+	// maxAllows bounds the list of what lets an app through.
+	maxAllows = 100
 )
 
 // Impact is what tagging apps would do. Nothing of it is done.
@@ -88,7 +90,8 @@ type AppImpact struct {
 	Added   []string `json:"added_indicators,omitempty"`
 	Changed []string `json:"changed_indicators,omitempty"`
 	Removed []string `json:"removed_indicators,omitempty"`
-	// Allows are custom indicators that let through what the app's would not.
+	// Allows are custom indicators that let through what the app's would not,
+	// the oldest hundred.
 	Allows []indicator.Indicator `json:"allowed_by,omitempty"`
 	Use    Use                   `json:"use"`
 }
@@ -238,7 +241,7 @@ func (w *work) app(a *cloudapp.App, after cloudapp.Tagging, spares []cloudapp.Sp
 	}
 	for _, id := range slices.Sorted(maps.Keys(state.Indicators)) {
 		i := state.Indicators[id]
-		if i.Action == indicator.ActionAllow && !i.Expired(w.now) && within(hostOf(&i), impact.Domains) {
+		if len(impact.Allows) < maxAllows && i.Action == indicator.ActionAllow && !i.Expired(w.now) && within(hostOf(&i), impact.Domains) {
 			impact.Allows = append(impact.Allows, i)
 		}
 	}

@@ -28,7 +28,7 @@ func NewOwners(apps []cloudapp.App) *Owners {
 	}
 	o.set = domainset.New(func(yield func(uint32) bool) {
 		for i := range o.domains {
-			if !yield(uint32(i)) { //nolint:gosec // G115: there are not as many domains
+			if !yield(uint32(i)) {
 				return
 			}
 		}

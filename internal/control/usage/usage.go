@@ -105,12 +105,18 @@ func (s *Service) forgetLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		n, err := s.store.ForgetUsage(ctx, s.control.Now().Add(-s.retention))
-		if n > 0 {
-			s.logger.InfoContext(ctx, "deleted old use", "rows", n, "retention", s.retention)
-		}
-		if err != nil && ctx.Err() == nil {
+		if _, err := s.Forget(ctx, s.retention); err != nil && ctx.Err() == nil {
 			s.logger.ErrorContext(ctx, "deleting old use", "error", err)
 		}
 	}
+}
+
+// Forget deletes use that is older than so long, and returns how many rows that
+// were. The work in the background calls it from time to time.
+func (s *Service) Forget(ctx context.Context, after time.Duration) (int64, error) {
+	n, err := s.store.ForgetUsage(ctx, s.control.Now().Add(-after))
+	if n > 0 {
+		s.logger.InfoContext(ctx, "deleted old use", "rows", n, "retention", after)
+	}
+	return n, err
 }
