@@ -104,7 +104,7 @@ func newAppSearchCmd(s *session) *cobra.Command {
 func newAppShowCmd(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show an app with its domains and its tag",
+		Short:   "Show an app with its domains, its tag, and whom that met with in 30 days",
 		Example: "  interdict app show itunes",
 		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -112,7 +112,11 @@ func newAppShowCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return show(s, cmd, "/apps/"+url.PathEscape(args[0]), []column[appView]{
+			activity, err := s.activity(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return show(s, cmd, "/apps/"+url.PathEscape(args[0]), append([]column[appView]{
 				{"id", func(a appView) string { return a.ID }},
 				{"name", func(a appView) string { return a.Name }},
 				{"vendor", func(a appView) string { return a.Vendor }},
@@ -123,7 +127,7 @@ func newAppShowCmd(s *session) *cobra.Command {
 				{"scope", appScope(groups)},
 				{"tagged_by", func(a appView) string { return a.Tagging.By }},
 				{"tagged_at", func(a appView) string { return output.Time(a.Tagging.At) }},
-			})
+			}, activityColumns(activity)...))
 		},
 	}
 }
@@ -153,6 +157,7 @@ func eachOnce(words []string) []string {
 func newAppTagCmd(s *session) *cobra.Command {
 	var scope indicator.Scope
 	var wait waitFlags
+	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "tag ID... sanctioned|unsanctioned|monitored|none",
 		Short: "Tag apps, and with that allow, warn about or block them",
@@ -162,9 +167,13 @@ apps does not exist, none is tagged.
 Without --include-group the tag counts for all devices. --exclude-group takes
 the devices of a group out again.
 
+With --dry-run nothing is changed: the command says who used the apps in the last
+30 days, which devices are in scope, and what would become of which domains.
+
 With --wait the command returns when every device that is online enforces the
 change, and names those that are offline and will do so when they return.`,
 		Example: `  interdict app tag itunes unsanctioned --wait
+  interdict app tag dropbox unsanctioned --include-group finance --dry-run
   interdict app tag dropbox wetransfer unsanctioned --include-group finance --exclude-group auditors
   interdict app tag itunes none`,
 		Args: usage.AtLeast("ID", "TAG"),
@@ -175,11 +184,15 @@ change, and names those that are offline and will do so when they return.`,
 				return fault.New(fault.Invalid, "the tag %q is not known", tag).
 					WithHint("the last argument is the tag: sanctioned, unsanctioned, monitored or none")
 			}
+			request := map[string]any{"apps": apps, "tag": tag, "scope": scope}
+			if dryRun {
+				return s.dryRun(cmd, request)
+			}
 			c, err := s.client()
 			if err != nil {
 				return err
 			}
-			raw, err := c.Put(cmd.Context(), "/app-tags", map[string]any{"apps": apps, "tag": tag, "scope": scope})
+			raw, err := c.Put(cmd.Context(), "/app-tags", request)
 			if err != nil {
 				return err
 			}
@@ -187,6 +200,7 @@ change, and names those that are offline and will do so when they return.`,
 		},
 	}
 	addScopeFlags(cmd, &scope)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what the tag would do, and do not set it")
 	wait.add(cmd)
 	return cmd
 }

@@ -163,7 +163,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	f.StringVarP(&s.format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
 	root.AddCommand(
 		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newDeviceCmd(s),
-		newAlertCmd(s), newEventCmd(s), newTokenCmd(s), newFeatureCmd(s), newAuditLogCmd(s), newVersionCmd(s),
+		newAlertCmd(s), newEventCmd(s), newRequestCmd(s), newBypassCmd(s), newTokenCmd(s), newFeatureCmd(s), newAuditLogCmd(s), newVersionCmd(s),
 	)
 	return root
 }

@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
+	"interdict/internal/cloudapp"
+	"interdict/internal/indicator"
+)
+
+// impact is what a tag would do, as the API tells it.
+type impact struct {
+	Tag     cloudapp.Tag `json:"tag"`
+	Since   time.Time    `json:"since"`
+	Devices int          `json:"devices"`
+	Include []groupSize  `json:"include_groups"`
+	Exclude []groupSize  `json:"exclude_groups"`
+	Total   appUse       `json:"total"`
+	Apps    []appImpact  `json:"apps"`
+}
+
+type groupSize struct {
+	Name    string `json:"name"`
+	Devices int    `json:"devices"`
+}
+
+type appUse struct {
+	Devices        int         `json:"devices"`
+	DevicesInScope int         `json:"devices_in_scope"`
+	Users          int         `json:"users"`
+	Processes      int         `json:"processes"`
+	TopDevices     []nameCount `json:"top_devices"`
+	TopUsers       []nameCount `json:"top_users"`
+	TopProcesses   []nameCount `json:"top_processes"`
+}
+
+type nameCount struct {
+	Name  string `json:"name"`
+	Count int    `json:"count"`
+}
+
+type appImpact struct {
+	ID      string           `json:"id"`
+	Name    string           `json:"name"`
+	Tagging cloudapp.Tagging `json:"tagging"`
+	Domains []string         `json:"domains"`
+	Shared  []string         `json:"shared_domains"`
+	Spared  []struct {
+		Domain  string `json:"domain"`
+		AppName string `json:"app_name"`
+	} `json:"spared"`
+	Added   []string              `json:"added_indicators"`
+	Changed []string              `json:"changed_indicators"`
+	Removed []string              `json:"removed_indicators"`
+	Allows  []indicator.Indicator `json:"allowed_by"`
+	Use     appUse                `json:"use"`
+}
+
+// dryRun prints what tagging apps would do, and does nothing else.
+func (s *session) dryRun(cmd *cobra.Command, request map[string]any) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	raw, err := c.Post(cmd.Context(), "/apps/impact", request)
+	if err != nil {
+		return err
+	}
+	if s.format == output.FormatJSON {
+		return output.JSON(s.Stdout, raw)
+	}
+	i, err := client.Decode[impact](raw)
+	if err != nil {
+		return err
+	}
+	if s.format == output.FormatCSV {
+		return s.printImpactRows(i)
+	}
+	groups, err := s.names(cmd, "/groups")
+	if err != nil {
+		return err
+	}
+	if err := s.printImpact(i, groups); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Stderr, "nothing was changed")
+	return nil
+}
+
+func (s *session) printImpactRows(i impact) error {
+	heads := []string{
+		"id", "tag_now", "tag", "devices_in_scope", "used_by_devices", "used_by_devices_in_scope", "used_by_users", "used_by_processes",
+		"domains", "shared", "spared", "added", "changed", "removed", "allowed_by",
+	}
+	rows := make([][]string, 0, len(i.Apps))
+	for _, a := range i.Apps {
+		row := []string{a.ID, string(a.Tagging.Tag), string(i.Tag)}
+		for _, n := range []int{
+			i.Devices, a.Use.Devices, a.Use.DevicesInScope, a.Use.Users, a.Use.Processes,
+			len(a.Domains), len(a.Shared), len(a.Spared), len(a.Added), len(a.Changed), len(a.Removed), len(a.Allows),
+		} {
+			row = append(row, strconv.Itoa(n))
+		}
+		rows = append(rows, row)
+	}
+	return output.CSV(s.Stdout, heads, rows)
+}
+
+// printImpact prints a report for people.
+func (s *session) printImpact(i impact, groups names) error {
+	w := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
+	line := func(head, text string) {
+		if text != "" {
+			fmt.Fprintf(w, "  %s\t%s\n", head, output.Printable(text))
+		}
+	}
+	fmt.Fprintf(w, "tag %s reaches %s: %s\n", i.Tag, output.Count(i.Devices, "device", "devices"),
+		output.Printable(output.Scope(sizes(i.Include), sizes(i.Exclude))))
+	use := func(u appUse) {
+		line("used since "+i.Since.UTC().Format(time.DateOnly), u.String())
+		line("most on", counts(u.TopDevices))
+		line("most by users", counts(u.TopUsers))
+		line("most by programs", counts(u.TopProcesses))
+	}
+	for _, a := range i.Apps {
+		fmt.Fprintf(w, "\n%s\n", output.Printable(a.title(groups)))
+		use(a.Use)
+		line("indicators", fmt.Sprintf("%d new, %d changed, %d removed", len(a.Added), len(a.Changed), len(a.Removed)))
+		line("domains", strings.Join(a.Domains, ", "))
+		line("shared, left out", strings.Join(a.Shared, ", "))
+		line("spared", a.spared())
+		line("allowed all the same", a.allowed(groups))
+	}
+	if len(i.Apps) > 1 {
+		fmt.Fprint(w, "\nall of them together\n")
+		use(i.Total)
+	}
+	return w.Flush()
+}
+
+// String says by how many apps were used.
+func (u appUse) String() string {
+	if u.Devices == 0 {
+		return "by nobody"
+	}
+	return fmt.Sprintf("by %s (%d in scope), %s, %s", output.Count(u.Devices, "device", "devices"), u.DevicesInScope,
+		output.Count(u.Users, "user", "users"), output.Count(u.Processes, "program", "programs"))
+}
+
+// title names the app and its tag until now.
+func (a *appImpact) title(groups names) string {
+	if a.Tagging.Tag == cloudapp.TagNone {
+		return fmt.Sprintf("%s (%s), not tagged", a.ID, a.Name)
+	}
+	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, groups.scope(a.Tagging.Scope.Scope))
+}
+
+func (a *appImpact) spared() string {
+	all := make([]string, len(a.Spared))
+	for i, s := range a.Spared {
+		all[i] = s.Domain + " (" + s.AppName + ")"
+	}
+	return someOf(all)
+}
+
+func (a *appImpact) allowed(groups names) string {
+	all := make([]string, len(a.Allows))
+	for j := range a.Allows {
+		i := &a.Allows[j]
+		all[j] = i.Value + " for " + groups.scope(i.Scope.Scope)
+		if len(i.Scope.IncludeUsers) > 0 {
+			all[j] += ", users " + strings.Join(i.Scope.IncludeUsers, " ")
+		}
+		if !i.ExpiresAt.IsZero() {
+			all[j] += ", until " + output.Time(i.ExpiresAt)
+		}
+	}
+	if len(all) > maxNames {
+		all = append(all[:maxNames], fmt.Sprintf("%d more", len(all)-maxNames))
+	}
+	return strings.Join(all, "; ")
+}
+
+func sizes(groups []groupSize) []string {
+	all := make([]string, len(groups))
+	for i, g := range groups {
+		all[i] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
+	}
+	return all
+}
+
+func counts(all []nameCount) string {
+	texts := make([]string, len(all))
+	for i, c := range all {
+		texts[i] = fmt.Sprintf("%s (%d)", c.Name, c.Count)
+	}
+	return strings.Join(texts, ", ")
+}
+
+// appActivity says whom the rules for an app met with.
+type appActivity struct {
+	Blocked  activityCount `json:"blocked"`
+	Warned   activityCount `json:"warned"`
+	Bypassed activityCount `json:"bypassed"`
+	Audited  activityCount `json:"audited"`
+}
+
+type activityCount struct {
+	Users   int `json:"users"`
+	Devices int `json:"devices"`
+	Events  int `json:"events"`
+}
+
+// String is empty if it met with nobody.
+func (c activityCount) String() string {
+	if c.Events == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s on %s, %s", output.Count(c.Users, "user", "users"), output.Count(c.Devices, "device", "devices"),
+		output.Count(c.Events, "time", "times"))
+}
+
+// activityColumns are the lines of an app about the last 30 days.
+func activityColumns(a appActivity) []column[appView] {
+	return []column[appView]{
+		{"blocked", func(appView) string { return a.Blocked.String() }},
+		{"warned", func(appView) string { return a.Warned.String() }},
+		{"bypassed", func(appView) string { return a.Bypassed.String() }},
+		{"audited", func(appView) string { return a.Audited.String() }},
+	}
+}
+
+// activity asks whom the rules for an app met with. In JSON an app is what the
+// API says of it, and nothing else.
+func (s *session) activity(cmd *cobra.Command, ref string) (appActivity, error) {
+	var none appActivity
+	if s.format == output.FormatJSON {
+		return none, nil
+	}
+	c, err := s.client()
+	if err != nil {
+		return none, err
+	}
+	var raw json.RawMessage
+	if raw, err = c.Get(cmd.Context(), "/apps/"+url.PathEscape(ref)+"/activity", nil); err != nil {
+		return none, err
+	}
+	return client.Decode[appActivity](raw)
+}
