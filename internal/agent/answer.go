@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"interdict/internal/agent/account"
 	"interdict/internal/agent/health"
@@ -54,6 +55,9 @@ func (a *answerer) judge(ctx context.Context, q bundle.Question) (bundle.Answer,
 		ID: q.ID, Version: version, Enforcing: a.enforcer.enforcing(), Listening: !a.enforcer.deaf.Load(),
 		Action: d.Action, Step: string(d.Step), IndicatorID: d.Indicator.ID, Indicator: d.Indicator.Value,
 		AppID: d.AppID, Mode: d.Mode, Bypass: d.Bypass, Settings: a.settings(), Health: a.health.Report(),
+	}
+	if rules := a.enforcer.rules(); rules != nil {
+		answer.OutOfScope = rules.OutOfScope(s, time.Now())
 	}
 	if last, ok := a.lastEvent(ctx, q); ok {
 		answer.LastEvent = &last

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestAnAnswerIsForTheUserWhoIsAskedAbout(t *testing.T) {
 	if got := ask("anna"); got.ID != "q-1" || got.Action != indicator.ActionWarn || got.IndicatorID != "for-it" || got.Version != 5 || !got.Enforcing || !got.Listening {
 		t.Errorf("for anna, who is in scope: %+v", got)
 	}
-	if got := ask("ben"); got.Action != "" || got.Step != "none" {
+	if got := ask("ben"); got.Action != "" || got.Step != "none" || !slices.Equal(got.OutOfScope, []string{"for-it"}) {
 		t.Errorf("for ben, who is not in scope: %+v", got)
 	}
 	if got := ask(""); got.Action != "" {
