@@ -81,10 +81,10 @@ func (o *observer) stop() {
 // workers cannot keep up with observations are dropped and counted;
 // connections are judged all the same.
 func (o *observer) report(obs netguard.Observation) {
-	release := sync.OnceFunc(obs.Done)
+	release, seen := sync.OnceFunc(obs.Done), obs
 	hold := time.AfterFunc(holdFor, func() {
 		// The user whom the kernel names has to do.
-		o.explain(obs, eventOf(obs, process.Owner{}, o.version.Load()))
+		o.explain(seen, eventOf(seen, process.Owner{}, o.version.Load()))
 		release()
 	})
 	obs.Done = func() {
