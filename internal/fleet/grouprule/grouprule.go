@@ -99,7 +99,7 @@ func Compile(text string) (*Rule, error) {
 		return nil, fmt.Errorf("estimating what a rule costs: %w", err)
 	}
 	if cost.Max > maxCost {
-		return nil, &Error{Line: 1, Column: 1, Text: "the rule could take too long: take out regular expressions, and what goes over all labels"}
+		return nil, &Error{Line: 1, Column: 1, Text: "the rule could take too long: take out regular expressions, and what goes over all labels or a long list"}
 	}
 	program, err := env.Program(tree, cel.EvalOptions(cel.OptOptimize))
 	if err != nil {

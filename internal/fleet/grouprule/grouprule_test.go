@@ -126,7 +126,10 @@ func TestBadRules(t *testing.T) {
 		{"a time that is none", `enrolled_at > timestamp("yesterday")`, 1, 25, `this is no time such as "2026-01-31T12:00:00Z"`},
 		{"a bad regular expression", `name.matches("(")`, 1, 14, "this is no regular expression"},
 		{"a rule that is too long", `os == "` + strings.Repeat("x", 5000) + `"`, 1, 1, "the rule has 5008 bytes, and may have 4096 at most"},
-		{"a rule that takes too long", `labels.all(a, labels.all(b, labels.all(c, a == b)))`, 1, 1, "the rule could take too long: take out regular expressions, and what goes over all labels"},
+		{"a rule that takes too long", `labels.all(a, labels.all(b, labels.all(c, a == b)))`, 1, 1, "the rule could take too long: take out regular expressions, and what goes over all labels or a long list"},
+		{"a rule that goes over a long list", "[" + strings.Repeat("1,", 2000) + "1].exists(x, x == 1)", 1, 1, "the rule could take too long: take out regular expressions, and what goes over all labels or a long list"},
+		{"a rule of many regular expressions", strings.Repeat(`name.matches("a*b") || `, 150) + "true", 1, 1, "the rule could take too long: take out regular expressions, and what goes over all labels or a long list"},
+		{"a rule that is no rule at all", strings.Repeat("a b ", 1000), 1, 1, "the rule cannot be read"},
 		{"a rule that is nested deep", strings.Repeat("(", 1000) + "true" + strings.Repeat(")", 1000), 1, 1, "the rule is nested too deep"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -54,6 +54,7 @@ var explanations = []explanation{
 	{regexp.MustCompile(`(?s)^Syntax error: (?:mismatched input|extraneous input|token recognition error at:|no viable alternative at input) '(.*?)'(?: expecting .*)?$`), func(p []string) string {
 		return fmt.Sprintf("%.40q is not expected here", p[1])
 	}},
+	{regexp.MustCompile(`error recovery`), func([]string) string { return "the rule cannot be read" }},
 	{regexp.MustCompile(`recursion (?:depth|limit)|nesting depth`), func([]string) string { return "the rule is nested too deep" }},
 }
 
