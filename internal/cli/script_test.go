@@ -44,6 +44,10 @@ func interdict() {
 //	agent stop NAME              disconnects it
 //	agent mode NAME MODE         waits until it has been told this mode
 //	agent blocked NAME APP HOST  reports that a connection was refused
+//	agent bypassed NAME USER APP reports that a user goes on after a warning
+//	agent used NAME USER HOST    reports that a user connected to a host
+//	agent asks NAME USER APP     asks for access; the request's id is in $REQUEST
+//	agent told NAME STATE        wants $REQUEST to be in a state for the device
 //	anonymous                    takes the login away
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -118,7 +122,7 @@ func agentCmd(ts *testscript.TestScript, neg bool, args []string) { //nolint:rev
 	case "blocked":
 		err = fleet.running[args[1]].blocked(args[2], args[3])
 	default:
-		ts.Fatalf("agent %s is not known", args[0])
+		err = fleet.running[args[1]].appeal(ts, args[0], args[2:])
 	}
 	ts.Check(err)
 }
