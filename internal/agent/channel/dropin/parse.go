@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"interdict/internal/agent/channel"
+	"interdict/internal/bundle"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
@@ -291,6 +292,11 @@ func (f *File) readIndicators(n ast.Node, protected *indicator.Protected) *FileE
 			return faultAt(at.of("value"), "%s %s is there twice", i.Type, i.Value)
 		}
 		seen[i.ID] = true
+		// A record is bounded. What is too long for one must not stand in the
+		// way of everything else that is to be in force.
+		if _, err := bundle.NewSet(slices.Values([]bundle.Record{bundle.Indicator(i)})); err != nil {
+			return faultAt(at.begin, "it says too much: %v", err).hint("name groups of users instead of users")
+		}
 		f.Indicators = append(f.Indicators, i)
 		return nil
 	})

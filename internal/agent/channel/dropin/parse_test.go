@@ -105,6 +105,7 @@ func TestFaultsHaveTheirPlace(t *testing.T) {
 		{"a truth that is none", "indicators:\n  - {type: domain, value: a.example, action: block, generate_alert: yes}\n", `:2:69: there must be true or false here`},
 		{"a window that is none", "indicators:\n  - type: domain\n    value: a.example\n    action: block\n    scope:\n      windows:\n        - {from: \"25:00\", to: \"26:00\"}\n", `:7:`},
 		{"device groups, which a device does not know", "indicators:\n  - {type: domain, value: a.example, action: block, scope: {include_groups: [x]}}\n", `:2:61: unknown key "include_groups"`},
+		{"too much in one", "indicators:\n  - {type: domain, value: a.example, action: block, scope: {include_users: [" + strings.Repeat(strings.Repeat("a", 200)+", ", 100) + "]}}\n", `:2:5: it says too much`},
 		{"too large", strings.Repeat("#\n", maxFile), `: it is larger than 1024 KiB`},
 		{"too deep", strings.Repeat("[", maxFile-1), `: it is nested more than 32 deep`},
 		{"too deep with dashes", strings.Repeat("- ", maxFile/2-1), `: it is nested more than 32 deep`},
