@@ -77,6 +77,10 @@ func healthItems(f *Facts) []Finding {
 	var found []Finding
 	known := mends()
 	for _, item := range f.Agent.Health {
+		if away := f.Server != nil && f.Server.Err != nil; away && (item.Code == health.ServerUnreachable || item.Code == health.DeviceRefused) {
+			// The check of the server says more about it.
+			continue
+		}
 		mend := known[item.Code]
 		if mend == "" {
 			mend = "journalctl -u interdict-agent --since -1h"
@@ -84,7 +88,7 @@ func healthItems(f *Facts) []Finding {
 		found = append(found, fail("%s: %s", item.Code, item.Text).means("so since %s", stamp(item.Since)).mend("%s", mend)...)
 	}
 	if len(found) == 0 {
-		return ok("the agent knows of no fault")
+		return ok("the agent knows of no other fault")
 	}
 	return found
 }

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"errors"
 	"net/netip"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -113,6 +114,10 @@ func broken() []struct {
 		{"a fault that the agent knows of", hurtAgent(func(s *agent.Status) {
 			s.Health = []health.Item{{Code: health.CaptureMissing, Since: now, Text: "no queue"}}
 		}), "health", fail, "capture_missing: no queue"},
+		{"a fault that another check explains", func(f *doctor.Facts) {
+			f.Agent.Health = []health.Item{{Code: health.ServerUnreachable, Since: now, Text: "away"}}
+			f.Server.Err = away
+		}, "health", ok, "no other fault"},
 
 		{"rules are missing", func(f *doctor.Facts) { f.Rules.Present = false }, "rules", fail, "is missing"},
 		{"rules were changed", func(f *doctor.Facts) { f.Rules.Drift = []string{`chain "output" lacks 1 of 3 entries`} }, "rules", fail, `chain "output"`},
@@ -140,7 +145,10 @@ func broken() []struct {
 		{"a certificate that was not renewed", func(f *doctor.Facts) { f.Identity.ValidTo = now.Add(48 * time.Hour) }, "certificate", warn, "was not renewed"},
 		{"no certificate", func(f *doctor.Facts) { f.Identity = doctor.Identity{} }, "certificate", info, "none"},
 		{"a name that is not found", unreached(uplink.StageLookup, away), "server", fail, "interdict.example cannot be looked up"},
-		{"a closed port", unreached(uplink.StageConnect, away), "server", fail, "192.0.2.10:8443 does not take"},
+		{
+			"a closed port", unreached(uplink.StageConnect, fault.New(fault.Unreachable, "x").Because(&url.Error{Op: "Get", URL: "x", Err: away})),
+			"server", fail, "192.0.2.10:8443 does not take a connection: no answer",
+		},
 		{"intercepted TLS", unreached(uplink.StageTLS, away), "server", fail, "CN=Proxy"},
 		{"a deleted device", unreached(uplink.StageHTTP, fault.New(fault.Unauthorized, "gone")), "server", fail, "does not accept this device"},
 		{"a server with a fault", unreached(uplink.StageHTTP, away), "server", fail, "with a fault"},

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -74,14 +75,14 @@ func server(f *Facts) []Finding {
 		return ok("%s answers in %s", f.Identity.Server, s.Took.Round(time.Millisecond))
 	}
 	const stays = "the last good bundle stays in force, events wait"
-	host := hostOf(f.Identity.Server)
+	host, why := hostOf(f.Identity.Server), reason(s.Err)
 	switch s.Stage {
 	case uplink.StageLookup:
-		return fail("the name %s cannot be looked up: %v", host, s.Err).means(stays).mend("getent ahosts %s", host)
+		return fail("the name %s cannot be looked up: %v", host, why).means(stays).mend("getent ahosts %s", host)
 	case uplink.StageConnect:
-		return fail("%s does not take a connection: %v", s.Address, s.Err).means(stays).mend("ip route get %s", addressOf(s.Address))
+		return fail("%s does not take a connection: %v", s.Address, why).means(stays).mend("ip route get %s", addressOf(s.Address))
 	case uplink.StageTLS:
-		text := fmt.Sprintf("TLS with %s fails: %v", host, s.Err)
+		text := fmt.Sprintf("TLS with %s fails: %v", host, why)
 		if s.Authority != "" {
 			text += "; its certificate is signed by " + s.Authority
 		}
@@ -94,6 +95,14 @@ func server(f *Facts) []Finding {
 		}
 		return fail("the server answers with a fault: %v", s.Err).means(stays).mend("interdict-agent sync")
 	}
+}
+
+// reason takes off an error what says again that the server was not reached.
+func reason(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		return request.Err
+	}
+	return err
 }
 
 // hostOf returns the name or address in a URL.
