@@ -257,7 +257,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	have := a.enforceLastGood(ctx)
 	if a.managed() {
 		a.uplink = uplink.New(uplink.Config{
-			Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Suspended: a.enforcer.suspended.Load,
+			Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Mode: a.enforcer.mode, Suspended: a.enforcer.suspended.Load,
 			Report: a.report, Answer: a.answers().Answer, Refused: a.bundleRefused, Requests: a.users.answered, Spool: a.journal.Spool(), Usage: a.uses.reports(), Health: a.health, Log: a.cfg.Log,
 		})
 		a.settingsChanged(a.enforcer.settings())

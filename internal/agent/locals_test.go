@@ -270,6 +270,25 @@ func TestAPolicyOfTheServerGoesBeforeAndReturnsWhatWasThere(t *testing.T) {
 	}
 }
 
+func TestTheServerIsToldWhatAMachineSaysItself(t *testing.T) {
+	s := newSite(t)
+	r := s.run()
+	s.publish(bundleOf(t, 1, "", ""))
+	if _, err := r.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Set(t.Context(), "network_protection", "audit"); err != nil {
+		t.Fatal(err)
+	}
+	want := []fleet.SettingReport{{Setting: "network_protection", Value: "audit", Channel: fleet.ChannelLocal, State: fleet.SettingApplied}}
+	eventually(t, "the server knows what was set", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		last := s.acked[len(s.acked)-1]
+		return last.Mode == fleet.ModeAudit && slices.Equal(last.Settings, want)
+	})
+}
+
 func TestAFileCannotRefuseTheServer(t *testing.T) {
 	s := newSite(t)
 	s.policyDir = filepath.Join(t.TempDir(), "policy.d")

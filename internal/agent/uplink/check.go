@@ -206,6 +206,9 @@ func (u *Uplink) save(e bundle.Envelope) {
 // applied is what this agent enforces.
 func (u *Uplink) applied() fleet.Applied {
 	a := fleet.Applied{Version: u.have.Header.Version, Digest: u.have.Header.Digest, Mode: u.mode}
+	if u.cfg.Mode != nil {
+		a.Mode = u.cfg.Mode()
+	}
 	if u.cfg.Suspended != nil && u.cfg.Suspended() {
 		a = fleet.Applied{Mode: fleet.ModeDisabled, Error: suspended}
 	}

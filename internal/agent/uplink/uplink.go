@@ -54,6 +54,9 @@ type Config struct {
 	// in place; when it fails, what was in force before still is. It is
 	// never called twice at the same time.
 	Apply func(ctx context.Context, b state.Bundle) (fleet.Mode, error)
+	// Mode returns the network protection mode in force, which can change
+	// without a bundle; nil where it is what Apply returned last.
+	Mode func() fleet.Mode
 	// Suspended reports whether an administrator took everything out of
 	// force; nil for never.
 	Suspended func() bool

@@ -56,7 +56,8 @@ type Config struct {
 	// Dir is where the files are; it need not exist. Empty means that there
 	// are no files.
 	Dir string
-	// Kept is the directory for the last good content of each file.
+	// Kept is the directory for the last good content of each file. Without
+	// one nothing is kept, and a file with a fault says nothing.
 	Kept string
 	// Protected is what no indicator of a file may refuse.
 	Protected *indicator.Protected
@@ -120,6 +121,9 @@ func (d *Directory) Read() Snapshot {
 
 // fallBack adds what a file said before, if that is known.
 func (s *Snapshot) fallBack(d *Directory, name string) {
+	if d.cfg.Kept == "" {
+		return
+	}
 	content, err := os.ReadFile(filepath.Join(d.cfg.Kept, name))
 	if err != nil {
 		return
@@ -238,6 +242,9 @@ func trust(path string, info fs.FileInfo) *FileError {
 
 // kept returns the names of the files whose content is kept.
 func (d *Directory) kept() []string {
+	if d.cfg.Kept == "" {
+		return nil
+	}
 	entries, err := os.ReadDir(d.cfg.Kept)
 	if err != nil {
 		return nil
@@ -253,6 +260,9 @@ func (d *Directory) kept() []string {
 
 // keep keeps the content of a good file, unless it is kept already.
 func (d *Directory) keep(name string, content []byte) error {
+	if d.cfg.Kept == "" {
+		return nil
+	}
 	path := filepath.Join(d.cfg.Kept, name)
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil

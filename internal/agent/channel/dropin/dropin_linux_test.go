@@ -176,6 +176,18 @@ func TestWhatCannotBeKeptCountsAndIsTold(t *testing.T) {
 	}
 }
 
+func TestWhoOnlyLooksKeepsNothing(t *testing.T) {
+	p := newPlace(t)
+	p.Directory = New(Config{Dir: p.dir, Protected: protected})
+	p.write("a.yaml", blocking)
+	p.check("a.yaml=block", "")
+	p.write("a.yaml", "{\n")
+	p.check("", "a.yaml: it is not YAML")
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(p.dir), "*")); err != nil || len(left) != 1 {
+		t.Errorf("%v are there, want the files alone (%v)", left, err)
+	}
+}
+
 func TestWithoutADirectoryThereAreNoFiles(t *testing.T) {
 	d := New(Config{})
 	if s := d.Read(); len(s.Files)+len(s.Faults) > 0 || s.Unkept != nil {
