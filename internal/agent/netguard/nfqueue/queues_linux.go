@@ -187,6 +187,12 @@ func (q *queue) serve(ctx context.Context) error {
 			q.overruns.Add(1)
 			return 0
 		}
+		if errors.Is(err, unix.ENOENT) {
+			// The answer came too late: an interface went down, and its
+			// packets with it, or nothing waits any more at the end.
+			q.unsent.Add(1)
+			return 0
+		}
 		q.config.Logger.ErrorContext(ctx, "receiving from a packet queue failed", "queue", q.kind, "error", err)
 		return 1
 	})
