@@ -73,7 +73,11 @@ destination that turns the connection down itself looks like a refusal.`,
 			if result.Verdict, err = explain(cmd.Context(), client, t, addrs.addrs, cmp.Or(as, me)); err != nil {
 				return err
 			}
-			if !rulesOnly && (as == "" || as == me) {
+			switch {
+			case rulesOnly:
+			case as != "" && as != me:
+				c.say("not tried: the connection would be made by %s, not by %s", cmp.Or(me, "you"), as)
+			default:
 				result.Attempt = t.try(cmd.Context(), addrs)
 			}
 			if err := c.print(result, func(w io.Writer) { printTest(w, result) }); err != nil {

@@ -123,7 +123,10 @@ func broken() []struct {
 		{"rules were changed", func(f *doctor.Facts) { f.Rules.Drift = []string{`chain "output" lacks 1 of 3 entries`} }, "rules", fail, `chain "output"`},
 		{"rules that nobody wants", func(f *doctor.Facts) { f.Rules.Wanted = false }, "rules", warn, "nothing is to be enforced"},
 		{"no rules and none wanted", func(f *doctor.Facts) { f.Rules = doctor.Rules{Compared: true} }, "rules", ok, "as it should be"},
-		{"rules without an agent", func(f *doctor.Facts) { f.Rules = doctor.Rules{Present: true} }, "rules", info, "not compared"},
+		{"rules without an agent", func(f *doctor.Facts) { f.Rules = doctor.Rules{Present: true} }, "rules", info, "as an agent leaves them"},
+		{"rules that were changed without an agent", func(f *doctor.Facts) {
+			f.Rules = doctor.Rules{Present: true, Drift: []string{`chain "output" lacks 1 of 3 entries`}}
+		}, "rules", fail, "that the agent left"},
 		{"no rules and no agent", func(f *doctor.Facts) { f.Rules = doctor.Rules{} }, "rules", info, "none"},
 		{"rules that cannot be read", func(f *doctor.Facts) { f.Rules = doctor.Rules{Error: "denied"} }, "rules", warn, "denied"},
 		{"nobody listens", func(f *doctor.Facts) { f.Queues = nil }, "queues", fail, "nobody listens"},

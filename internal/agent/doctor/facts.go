@@ -85,7 +85,9 @@ type Bundle struct {
 type Rules struct {
 	Present bool
 	// Compared says that it is known how the table ought to be; then Wanted
-	// says whether there ought to be one, and Drift how it differs.
+	// says whether there ought to be one, and Drift how it differs. Otherwise
+	// Drift says how it differs from every table that an agent could have
+	// left, its addresses left out.
 	Compared, Wanted bool
 	Drift            []string
 	Error            string

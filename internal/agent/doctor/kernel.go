@@ -86,8 +86,11 @@ func rules(f *Facts) []Finding {
 	switch {
 	case r.Error != "":
 		return warn("the rules cannot be read: %s", r.Error).means("nobody can tell whether they are as they should be").mend("nft list table inet interdict")
+	case !r.Compared && r.Present && len(r.Drift) > 0:
+		return fail("%s", strings.Join(shorten(r.Drift, 5), "; ")).
+			means("another program has changed the rules that the agent left").mend("systemctl start interdict-agent")
 	case !r.Compared && r.Present:
-		return info("there, and not compared: no agent says how they ought to be").alone()
+		return info("as an agent leaves them; without one nobody knows which addresses they ought to refuse").alone()
 	case !r.Compared:
 		return info("none, and no agent says whether there ought to be").alone()
 	case !r.Wanted && r.Present:

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -198,26 +200,61 @@ func rules(ctx context.Context, wanted *netguard.Config) doctor.Rules {
 	if err != nil {
 		return doctor.Rules{Error: err.Error()}
 	}
-	r := doctor.Rules{Present: have != nil, Compared: wanted != nil}
-	if wanted == nil {
+	r := doctor.Rules{Present: have != nil, Compared: wanted != nil, Wanted: wanted != nil && wanted.Inspect}
+	switch {
+	case have == nil || wanted != nil && !wanted.Inspect:
 		return r
+	case wanted != nil:
+		r.Drift, err = have.compare(ctx, *wanted)
+	default:
+		r.Drift, err = have.compareAny(ctx)
 	}
-	r.Wanted = wanted.Inspect
-	if !r.Present || !r.Wanted {
-		return r
+	if err != nil {
+		return doctor.Rules{Error: err.Error()}
 	}
+	return r
+}
+
+// compare says how a table differs from the one that a configuration makes.
+func (found table) compare(ctx context.Context, c netguard.Config) ([]string, error) {
 	var want table
-	err = inScratch(func() (err error) {
-		if err = setRules(ctx, *wanted); err == nil {
+	err := inScratch(func() (err error) {
+		if err = setRules(ctx, c); err == nil {
 			want, err = readTable()
 		}
 		return err
 	})
-	if err != nil {
-		return doctor.Rules{Error: err.Error()}
+	return found.driftFrom(want), err
+}
+
+// compareAny says how a table differs from the most similar of those that any
+// configuration makes, apart from addresses.
+func (found table) compareAny(ctx context.Context) ([]string, error) {
+	rest := maps.Clone(found)
+	maps.DeleteFunc(rest, func(part string, _ []string) bool { return isSet(part) })
+	var least []string
+	for n, c := range shapes() {
+		drift, err := rest.compare(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		drift = slices.DeleteFunc(drift, isSet)
+		if n == 0 || len(drift) < len(least) {
+			least = drift
+		}
 	}
-	r.Drift = have.driftFrom(want)
-	return r
+	return least, nil
+}
+
+// shapes are configurations of which each makes other rules.
+func shapes() []netguard.Config {
+	var all []netguard.Config
+	for n := range 4 {
+		c := netguard.Config{Inspect: true, QueueBase: agent.QueueBase}
+		c.FailClosed, c.Gateway = n&1 != 0, n&2 != 0
+		all = append(all, c)
+	}
+	return all
 }
 
 // owned reports whether a file belongs to root, or to who runs this program.

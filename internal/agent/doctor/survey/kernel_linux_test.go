@@ -84,6 +84,19 @@ func TestRulesThatSomebodyTouchedAreFound(t *testing.T) {
 	if got := find(t, &f, "rules"); got.State != doctor.Info {
 		t.Errorf("without rules, where nobody knows: %+v", got)
 	}
+	wanted.FailClosed = true
+	if err := setRules(t.Context(), wanted); err != nil {
+		t.Fatal(err)
+	}
+	f.Rules = rules(t.Context(), nil)
+	if got := find(t, &f, "rules"); got.State != doctor.Info || !strings.Contains(got.Text, "as an agent leaves them") {
+		t.Errorf("with whole rules and no agent: %+v", got)
+	}
+	netnstest.Run(t, "nft", "flush chain inet interdict inspect")
+	f.Rules = rules(t.Context(), nil)
+	if got := find(t, &f, "rules"); got.State != doctor.Fail || !strings.Contains(got.Text, `chain "inspect" lacks`) {
+		t.Errorf("with rules that somebody changed and no agent: %+v", got)
+	}
 }
 
 func TestManyAddressesAreCompared(t *testing.T) {

@@ -19,6 +19,9 @@ const tableName = "interdict"
 // `chain "output"`, what is in it in the kernel's own words.
 type table map[string][]string
 
+// isSet reports whether a part, or what is said of it, is a set.
+func isSet(part string) bool { return strings.HasPrefix(part, "set ") }
+
 // readTable reads the table in the network namespace of the calling thread;
 // nil if there is none.
 func readTable() (table, error) {
