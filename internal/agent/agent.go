@@ -42,6 +42,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"interdict/internal/agent/account"
+	"interdict/internal/agent/channel/local"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/journal"
 	"interdict/internal/agent/netguard"
@@ -122,7 +123,7 @@ type agent struct {
 	journal  *journal.Journal
 	observer *observer
 	enforcer *enforcer
-	locals   *locals
+	locals   *local.Channels
 	accounts *account.Book
 	users    *users
 	uses     *uses
@@ -241,7 +242,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL), Changed: a.settingsChanged, Revoked: a.users.appeals.Revoke,
 		Health: a.health, Log: a.cfg.Log,
 	})
-	a.locals = newLocals(localsConfig{
+	a.locals = local.New(local.Config{
 		Dir: a.cfg.Dir, PolicyDir: a.cfg.PolicyDir, Environ: a.cfg.Environ, Protected: protected(a.id.ServerURL),
 		Apply: a.enforcer.SetLocal, Journal: a.journal, Health: a.health, Log: a.cfg.Log,
 	})
@@ -274,7 +275,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 	if a.managed() {
 		g.Go(func() error { return a.uplink.Run(ctx, a.enforcer.mode()) })
 	}
-	g.Go(func() error { return a.locals.run(ctx) })
+	g.Go(func() error { return a.locals.Run(ctx) })
 	g.Go(func() error { return a.enforcer.run(ctx) })
 	g.Go(func() error { return a.watch(ctx) })
 	g.Go(func() error { return a.forgetEnded(ctx, inspector) })
@@ -289,7 +290,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 // knows what the server said.
 func (a *agent) enforceLastGood(ctx context.Context) state.Bundle {
 	// Nothing is known of the server yet: this only notes what is said.
-	_ = a.enforcer.SetLocal(ctx, a.locals.open(ctx))
+	_ = a.enforcer.SetLocal(ctx, a.locals.Open(ctx))
 	b, err := a.cfg.Dir.Bundle(a.id)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.health.Raise(health.BundleDamaged, "%v; the rules in the kernel stay, the server is asked again", err)

@@ -156,7 +156,7 @@ func (c *control) status(w http.ResponseWriter, _ *http.Request) {
 
 // settings returns every setting, with what was set on this machine.
 func (a *agent) settings() []Setting {
-	all, set := a.enforcer.reportAll(), a.locals.stored()
+	all, set := a.enforcer.reportAll(), a.locals.Stored()
 	for i := range all {
 		if value, ok := set[all[i].Setting]; ok {
 			all[i].Set = &value
@@ -169,7 +169,7 @@ func (a *agent) settings() []Setting {
 func (c *control) sync(w http.ResponseWriter, r *http.Request) {
 	err := c.a.enforcer.Resume(r.Context())
 	if err == nil {
-		err = c.a.locals.refresh(r.Context())
+		err = c.a.locals.Refresh(r.Context())
 	}
 	if err == nil && c.a.managed() {
 		err = c.a.uplink.Sync(r.Context())
@@ -190,7 +190,7 @@ func (c *control) setting(w http.ResponseWriter, r *http.Request) {
 	if q.Has("value") {
 		value = new(q.Get("value"))
 	}
-	if err := c.a.locals.set(r.Context(), name, value); err != nil {
+	if err := c.a.locals.Set(r.Context(), name, value); err != nil {
 		reply(w, nil, err)
 		return
 	}

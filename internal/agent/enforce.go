@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"interdict/internal/agent/channel"
+	"interdict/internal/agent/channel/local"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/process"
@@ -175,10 +176,10 @@ func (e *enforcer) apply(ctx context.Context, b state.Bundle) (fleet.Mode, error
 // SetLocal puts into force what this machine's own channels say now. Where
 // that fails it is tried again by itself; under a suspension it waits for its
 // end.
-func (e *enforcer) SetLocal(ctx context.Context, l local) error {
+func (e *enforcer) SetLocal(ctx context.Context, said local.Said) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.said.local = l
+	e.said.local = said
 	return e.renew(ctx)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/agent/channel"
+	"interdict/internal/agent/channel/local"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/state"
 	"interdict/internal/event"
@@ -346,7 +347,7 @@ func TestALocalChangeThatFailsIsToldAndTriedAgain(t *testing.T) {
 	mustApply(t, e, bundleOf(t, 1, "", ""))
 	l := e.cfg.Inspector.(*lab)
 	l.setFails = errors.New("the kernel says no")
-	said := local{set: map[string]string{"network_protection": "block"}}
+	said := local.Said{Set: map[string]string{"network_protection": "block"}}
 	if err := e.SetLocal(t.Context(), said); err == nil {
 		t.Fatal("got no error")
 	}
@@ -368,7 +369,7 @@ func TestALocalChangeThatFailsIsToldAndTriedAgain(t *testing.T) {
 
 func TestADamagedBundleIsWaitedForBeforeAnythingChanges(t *testing.T) {
 	l, e, _ := newLab(t)
-	if err := e.SetLocal(t.Context(), local{set: map[string]string{"network_protection": "audit"}}); err != nil || len(l.taken()) > 0 {
+	if err := e.SetLocal(t.Context(), local.Said{Set: map[string]string{"network_protection": "audit"}}); err != nil || len(l.taken()) > 0 {
 		t.Errorf("the kernel's rules were changed (%v) although nobody knows what the server says", err)
 	}
 	mustApply(t, e, bundleOf(t, 1, "", ""))
@@ -384,7 +385,7 @@ func TestALocalChangeDoesNotEndARescue(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.taken()
-	if err := e.SetLocal(t.Context(), local{set: map[string]string{"network_protection": "block"}}); err != nil || len(l.taken()) > 0 || e.enforcing() {
+	if err := e.SetLocal(t.Context(), local.Said{Set: map[string]string{"network_protection": "block"}}); err != nil || len(l.taken()) > 0 || e.enforcing() {
 		t.Errorf("the change went into force under a suspension (%v)", err)
 	}
 	if err := e.Resume(t.Context()); err != nil || e.mode() != fleet.ModeBlock || !e.enforcing() {

@@ -3,6 +3,7 @@ package agent
 import (
 	"interdict/internal/agent/channel"
 	"interdict/internal/agent/channel/dropin"
+	"interdict/internal/agent/channel/local"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
@@ -10,17 +11,11 @@ import (
 	"interdict/internal/fleet"
 )
 
-// local is what this machine's own channels say.
-type local struct {
-	files            []dropin.File
-	environment, set map[string]string
-}
-
-// records are the indicators of the files.
-func (l *local) records() (bundle.Set, error) {
+// records are the indicators of drop-in files.
+func records(files []dropin.File) (bundle.Set, error) {
 	return bundle.NewSet(func(yield func(bundle.Record) bool) {
-		for i := range l.files {
-			for _, ind := range l.files[i].Indicators {
+		for i := range files {
+			for _, ind := range files[i].Indicators {
 				if !yield(bundle.Indicator(ind)) {
 					return
 				}
@@ -32,7 +27,7 @@ func (l *local) records() (bundle.Set, error) {
 // policy is all that is to be enforced on this machine.
 type policy struct {
 	server   state.Bundle
-	local    local
+	local    local.Said
 	bypasses []bypass.Bypass
 }
 
@@ -55,11 +50,11 @@ type enforced struct {
 // nothing, is taken from there. A server's records go before this machine's
 // own, whatever either asks for.
 func (p *policy) compile(before *enforced) (*enforced, error) {
-	records, err := p.local.records()
+	own, err := records(p.local.Files)
 	if err != nil {
 		return nil, err
 	}
-	next := &enforced{version: p.server.Header.Version, digest: p.server.Header.Digest, own: records.Digest()}
+	next := &enforced{version: p.server.Header.Version, digest: p.server.Header.Digest, own: own.Digest()}
 	sameServer := before != nil && before.digest == next.digest && (next.digest != "" || p.server.Set.Len() == 0)
 	if sameServer {
 		next.server = before.server
@@ -77,7 +72,7 @@ func (p *policy) compile(before *enforced) (*enforced, error) {
 		next.rules = before.rules.With(c)
 		return next, nil
 	}
-	if next.rules, err = verdict.Compile(c, p.server.Set, records); err != nil {
+	if next.rules, err = verdict.Compile(c, p.server.Set, own); err != nil {
 		return nil, err
 	}
 	return next, nil
@@ -85,8 +80,8 @@ func (p *policy) compile(before *enforced) (*enforced, error) {
 
 // settle settles the settings among all channels.
 func (p *policy) settle(server channel.Server) channel.Effective {
-	said := channel.Said{Server: server, Environment: p.local.environment, Local: p.local.set}
-	for _, f := range p.local.files {
+	said := channel.Said{Server: server, Environment: p.local.Environment, Local: p.local.Set}
+	for _, f := range p.local.Files {
 		said.Files = append(said.Files, channel.File{Path: f.Path, Settings: f.Settings})
 	}
 	return channel.Merge(said)
