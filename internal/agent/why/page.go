@@ -115,6 +115,9 @@ func compose(t *wording.Texts, s *appeal.Standing, settings fleet.Settings, now 
 		p.Title = fill(t.PageWarned)
 	}
 	p.state(t, s, now, fill)
+	if p.Good {
+		p.Title, p.Lead = fill(t.PageOpen), ""
+	}
 	switch {
 	case s.CanContinue:
 		p.Form = &form{pathOf(s.ID) + "/continue", t.ContinueHeading, t.ContinueBody, t.ReasonOptional, t.ContinueButton, s.ReasonRequired}
@@ -169,9 +172,13 @@ func factsOf(t *wording.Texts, s *appeal.Standing, now time.Time) []fact {
 	if program != "" {
 		program = filepath.Base(program) + " (" + program + ")"
 	}
+	last, first := t.Moment(s.Event.Time, now), t.Moment(s.Since, now)
+	if first == last {
+		first = ""
+	}
 	return known(
 		fact{t.App, cmp.Or(s.Event.AppName, s.Event.AppID)}, fact{t.Address, address}, fact{t.Program, program},
-		fact{t.Time, t.Moment(s.Event.Time, now)}, fact{t.Attempts, t.Moment(s.Since, now)},
+		fact{t.Time, last}, fact{t.Attempts, first},
 	)
 }
 

@@ -26,7 +26,7 @@ type Texts struct {
 	ApprovedUnlimitedBody, NoteSays string
 
 	// The why page: {app}, {host}, {until}, {contact}.
-	PageBlocked, PageWarned                         string
+	PageBlocked, PageWarned, PageOpen               string
 	App, Address, Program, Time, Attempts, Policy   string
 	Indicator, Evidence, Details                    string
 	AskHeading, AskBody, AskLink                    string
@@ -76,6 +76,7 @@ func english() *Texts {
 
 		PageBlocked:       "{app} is blocked",
 		PageWarned:        "{app}: do you want to go on?",
+		PageOpen:          "You can use {app}",
 		App:               "App",
 		Address:           "Address",
 		Program:           "Program",
@@ -149,6 +150,7 @@ func german() *Texts {
 
 		PageBlocked:       "{app} ist gesperrt",
 		PageWarned:        "{app}: Möchten Sie fortfahren?",
+		PageOpen:          "Sie können {app} nutzen",
 		App:               "App",
 		Address:           "Adresse",
 		Program:           "Programm",
