@@ -33,6 +33,9 @@ var agentRoutes = [][2]string{
 	{http.MethodGet, bundle.PathBundle},
 	{http.MethodPost, bundle.PathApplied},
 	{http.MethodPost, bundle.PathEvents},
+	{http.MethodPost, bundle.PathUsage},
+	{http.MethodPost, bundle.PathRequests},
+	{http.MethodGet, bundle.PathRequests},
 	{http.MethodPost, bundle.PathUnenroll},
 	{http.MethodGet, bundle.PathPrefix + "/nothing"},
 }

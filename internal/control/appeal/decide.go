@@ -171,6 +171,7 @@ func (s *Service) grants(ctx context.Context, r *access.Request, reach Reach) ([
 	if err != nil {
 		return nil, err
 	}
+	var all []indicator.Indicator
 	err = s.control.Read(ctx, func(state *audience.State, _ *audience.Snapshot) error {
 		if !state.Enabled(fleet.FeatureCustomIndicators) {
 			return fault.New(fault.Disabled, "custom indicators are turned off, and access is given by them").
@@ -179,12 +180,9 @@ func (s *Service) grants(ctx context.Context, r *access.Request, reach Reach) ([
 		if _, ok := state.Devices[r.Device]; !ok && reach != ReachUserEverywhere {
 			return fault.New(fault.Conflict, "the device that asked was deleted")
 		}
-		return nil
+		all, err = s.destinations(state, r)
+		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	all, err := s.destinations(r)
 	for i := range all {
 		all[i].ID, all[i].Scope, all[i].ExpiresAt = ulid.Make().String(), profile, r.Until
 		all[i].Action, all[i].Source, all[i].AppID = indicator.ActionAllow, indicator.SourceCustom, r.AppID
@@ -196,19 +194,22 @@ func (s *Service) grants(ctx context.Context, r *access.Request, reach Reach) ([
 
 // destinations returns the type and value of what a request is about: the
 // domains of the app that no other app shares, and the host that was refused
-// unless one of these covers it.
-func (s *Service) destinations(r *access.Request) ([]indicator.Indicator, error) {
+// unless it is allowed with one of these.
+func (s *Service) destinations(state *audience.State, r *access.Request) ([]indicator.Indicator, error) {
 	var all []indicator.Indicator
-	covered := r.Host == ""
+	nearest := ""
 	if app, err := s.control.FindApp(r.AppID); r.AppID != "" && err == nil {
 		for _, d := range app.Domains {
-			if !d.Shared {
-				all = append(all, indicator.Indicator{Type: indicator.TypeDomain, Value: d.Name})
-				covered = covered || r.Host == d.Name || strings.HasSuffix(r.Host, "."+d.Name)
+			if d.Shared {
+				continue
+			}
+			all = append(all, indicator.Indicator{Type: indicator.TypeDomain, Value: d.Name})
+			if below(r.Host, d.Name) && len(d.Name) > len(nearest) {
+				nearest = d.Name
 			}
 		}
 	}
-	if !covered {
+	if r.Host != "" && (nearest == "" || refused(state, r.Host, nearest)) {
 		kind, value, err := destination(r.Host)
 		if err != nil {
 			return nil, fmt.Errorf("granting request %s: %w", r.ID, err)
@@ -220,6 +221,20 @@ func (s *Service) destinations(r *access.Request) ([]indicator.Indicator, error)
 	}
 	return all, nil
 }
+
+// refused reports whether a custom indicator refuses a host for a longer name
+// than the one that it is allowed by, so that it would win.
+func refused(state *audience.State, host, allowed string) bool {
+	for _, i := range state.Indicators {
+		if i.Type == indicator.TypeDomain && i.Action.Refuses() && len(i.Value) > len(allowed) && below(host, i.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// below reports whether a name is a domain or below it.
+func below(name, domain string) bool { return name == domain || strings.HasSuffix(name, "."+domain) }
 
 // profile returns for whom an approval counts.
 func (s *Service) profile(r *access.Request, reach Reach) (indicator.Profile, error) {

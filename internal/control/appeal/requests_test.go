@@ -14,6 +14,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/appeal"
 	"interdict/internal/control/controltest"
+	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
 	"interdict/internal/fault"
@@ -277,6 +278,19 @@ func TestWhatAnApprovalIsAbout(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a host of the app that is blocked by itself", func(t *testing.T) {
+		s := controltest.OnSQLite(t)
+		d := s.NewDevice("d")
+		if _, _, err := s.Indicators.Create(t.Context(), controltest.Admin(), indicators.NewIndicator{
+			Type: indicator.TypeDomain, Value: "init.itunes.apple.com", Action: indicator.ActionBlock,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		approve(t, s, ask(t, d, wish(s, "ada")).ID, appeal.Approval{})
+		if got := allows(d); got["init.itunes.apple.com"].ID == "" || got["itunes.apple.com"].ID == "" {
+			t.Errorf("got %v, want both the host and the app", got)
+		}
+	})
 	t.Run("an app that is gone and no host", func(t *testing.T) {
 		s := controltest.OnSQLite(t)
 		r := wish(s, "ada")
@@ -284,6 +298,23 @@ func TestWhatAnApprovalIsAbout(t *testing.T) {
 		_, _, err := s.Appeals.Approve(t.Context(), controltest.Admin(), ask(t, s.NewDevice("d"), r).ID, appeal.Approval{})
 		controltest.WantFault(t, err, fault.Conflict)
 	})
+}
+
+func TestAUserHearsWhereverTheDeviceIsConnected(t *testing.T) {
+	c, clk := store.Config{URL: postgres.URL(t)}, controltest.NewClock()
+	one, two := controltest.Start(t, c, clk), controltest.Start(t, c, clk)
+	d := one.NewDevice("d")
+	r := ask(t, d, wish(one, "ada"))
+	d.Server = two
+	session := d.Open()
+	controltest.Next(t, session, bundle.MessageHello)
+	if _, err := one.Appeals.Deny(t.Context(), controltest.Admin(), r.ID, appeal.Note{}); err != nil {
+		t.Fatal(err)
+	}
+	controltest.Next(t, session, bundle.MessageRequests)
+	if all, err := two.Appeals.Of(t.Context(), d.ID); err != nil || len(all) != 1 || all[0].State != access.StateDenied {
+		t.Errorf("the device is told %+v (%v), want that it was denied", all, err)
+	}
 }
 
 func TestHowLongAnApprovalLasts(t *testing.T) {
