@@ -57,35 +57,44 @@ type Report struct {
 type check struct {
 	name string
 	find func(*Facts) []Finding
+	need need
 }
+
+// need says whether the facts of a check can be found out by anybody.
+type need bool
+
+const (
+	nothing need = false
+	root    need = true
+)
 
 // checks returns all checks, in the order in which people read them.
 func checks() []check {
-	all := []check{{"privileges", privileges}, {"kernel", kernel}}
+	all := []check{{"privileges", privileges, nothing}, {"kernel", kernel, nothing}}
 	all = append(all, features()...)
 	return append(all,
-		check{"agent", running},
-		check{"enforcement", enforcement},
-		check{"rules", rules},
-		check{"queues", ownQueues},
-		check{"other_queues", otherQueues},
-		check{"health", healthItems},
-		check{"enrolment", enrolment},
-		check{"certificate", certificate},
-		check{"server", server},
-		check{"clock", clock},
-		check{"bundle", bundleInForce},
-		check{"settings_files", settingsFiles},
-		check{"state_directory", stateDirectory},
-		check{"disk", disk},
-		check{"spool", spool},
-		check{"system_journal", systemJournal},
-		check{"name_servers", nameServers},
-		check{"encrypted_dns", encryptedDNS},
-		check{"firewall_managers", firewallManagers},
-		check{"security_software", securitySoftware},
-		check{"vpn", vpn},
-		check{"network_namespaces", networkNamespaces},
+		check{"agent", running, root},
+		check{"enforcement", enforcement, root},
+		check{"rules", rules, root},
+		check{"queues", ownQueues, root},
+		check{"other_queues", otherQueues, root},
+		check{"health", healthItems, root},
+		check{"enrolment", enrolment, root},
+		check{"certificate", certificate, root},
+		check{"server", server, root},
+		check{"clock", clock, nothing},
+		check{"bundle", bundleInForce, root},
+		check{"settings_files", settingsFiles, nothing},
+		check{"state_directory", stateDirectory, root},
+		check{"disk", disk, root},
+		check{"spool", spool, root},
+		check{"system_journal", systemJournal, nothing},
+		check{"name_servers", nameServers, nothing},
+		check{"encrypted_dns", encryptedDNS, nothing},
+		check{"firewall_managers", firewallManagers, nothing},
+		check{"security_software", securitySoftware, nothing},
+		check{"vpn", vpn, nothing},
+		check{"network_namespaces", networkNamespaces, root},
 	)
 }
 
@@ -102,13 +111,21 @@ func Names() []string {
 func Examine(f *Facts) Report {
 	r := Report{Schema: Schema, Time: f.Now.UTC(), Agent: f.Version, Counts: make(map[State]int)}
 	for _, c := range checks() {
-		for _, found := range c.find(f) {
+		for _, found := range c.run(f) {
 			found.Check = c.name
 			r.Findings = append(r.Findings, found)
 			r.Counts[found.State]++
 		}
 	}
 	return r
+}
+
+// run runs one check, if its facts could be found out.
+func (c check) run(f *Facts) []Finding {
+	if c.need == root && f.UID != 0 {
+		return info("needs root").alone()
+	}
+	return c.find(f)
 }
 
 func ok(format string, args ...any) []Finding {

@@ -105,7 +105,7 @@ func broken() []struct {
 		{"no socket monitor", func(f *doctor.Facts) { f.Features["socket_monitor"] = "gone" }, "socket_monitor", warn, "gone"},
 		{"no permission events", func(f *doctor.Facts) { f.Features["exec_permission"] = "no such call" }, "exec_permission", info, "app control"},
 		{"a feature that could not be tried", func(f *doctor.Facts) { delete(f.Features, "nf_tables") }, "nf_tables", info, "not tried"},
-		{"a feature that needs root to be tried", func(f *doctor.Facts) { f.UID = 1000; f.Features["nf_tables"] = "denied" }, "nf_tables", info, "without root"},
+		{"a feature without root", func(f *doctor.Facts) { f.UID, f.Features["nf_tables"] = 1000, "denied" }, "nf_tables", info, "needs root"},
 
 		{"no agent", func(f *doctor.Facts) { f.Agent, f.AgentError = nil, "the agent does not answer" }, "agent", fail, "does not answer"},
 		{"an upgrade without a restart", hurtAgent(func(s *agent.Status) { s.AgentVersion = "1.2.2" }), "agent", warn, "1.2.2"},
@@ -176,7 +176,8 @@ func broken() []struct {
 		}, "settings_files", fail, "line 3"},
 		{"a state directory that others may read", func(f *doctor.Facts) { f.Directory.Open = []string{"/var/lib/interdict-agent"} }, "state_directory", fail, "others than root"},
 		{"a state directory that cannot be read", func(f *doctor.Facts) { f.Directory.Error = "input/output error" }, "state_directory", fail, "input/output"},
-		{"a state directory that needs root", func(f *doctor.Facts) { f.Directory.Error, f.UID = "denied", 1000 }, "state_directory", info, "without root"},
+		{"a state directory without root", func(f *doctor.Facts) { f.Directory.Error, f.UID = "denied", 1000 }, "state_directory", info, "needs root"},
+		{"queues without root", func(f *doctor.Facts) { f.QueuesError, f.Queues, f.UID = "denied", nil, 1000 }, "other_queues", info, "needs root"},
 		{"no state directory", func(f *doctor.Facts) { f.Directory.Missing, f.Identity = true, doctor.Identity{} }, "state_directory", info, "does not exist"},
 		{"a full disk", func(f *doctor.Facts) { f.Directory.Free = 1 << 20 }, "disk", fail, "1 MiB"},
 		{"a disk that is nearly full", func(f *doctor.Facts) { f.Directory.Free = 50 << 20 }, "disk", warn, "50 MiB"},
