@@ -333,6 +333,20 @@ func TestAMachineThatIsEnrolledLaterBeginsAnew(t *testing.T) {
 	}
 }
 
+func TestGatewayModeReachesTheKernel(t *testing.T) {
+	s := newMachine(t)
+	s.drop("a.yaml", "settings: {network_protection: block}\n")
+	r := s.run()
+	for _, mode := range []string{"on", "off"} {
+		if _, err := r.Set(t.Context(), "gateway_mode", mode); err != nil {
+			t.Fatal(err)
+		}
+		if told := r.lab.told(); told[len(told)-1].Gateway != (mode == "on") {
+			t.Errorf("with gateway mode %s the kernel was told %+v", mode, told[len(told)-1])
+		}
+	}
+}
+
 func TestAppControlIsReportedAsNotApplicable(t *testing.T) {
 	s := newMachine(t)
 	r := s.run()
