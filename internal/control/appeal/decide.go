@@ -198,15 +198,10 @@ func (s *Service) grants(ctx context.Context, r *access.Request, reach Reach) ([
 func (s *Service) destinations(state *audience.State, r *access.Request) ([]indicator.Indicator, error) {
 	var all []indicator.Indicator
 	nearest := ""
-	if app, err := s.control.FindApp(r.AppID); r.AppID != "" && err == nil {
-		for _, d := range app.Domains {
-			if d.Shared {
-				continue
-			}
-			all = append(all, indicator.Indicator{Type: indicator.TypeDomain, Value: d.Name})
-			if below(r.Host, d.Name) && len(d.Name) > len(nearest) {
-				nearest = d.Name
-			}
+	for _, name := range s.domains(r.AppID) {
+		all = append(all, indicator.Indicator{Type: indicator.TypeDomain, Value: name})
+		if below(r.Host, name) && len(name) > len(nearest) {
+			nearest = name
 		}
 	}
 	if r.Host != "" && (nearest == "" || refused(state, r.Host, nearest)) {
@@ -220,6 +215,25 @@ func (s *Service) destinations(state *audience.State, r *access.Request) ([]indi
 		return nil, fault.New(fault.Conflict, "app %q is not known any more, and the request names no host", r.AppID)
 	}
 	return all, nil
+}
+
+// domains returns the domains of an app that no other app shares; none if the
+// app is not known.
+func (s *Service) domains(app string) []string {
+	if app == "" {
+		return nil
+	}
+	a, err := s.control.FindApp(app)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, d := range a.Domains {
+		if !d.Shared {
+			names = append(names, d.Name)
+		}
+	}
+	return names
 }
 
 // refused reports whether a custom indicator refuses a host for a longer name
