@@ -241,7 +241,7 @@ func parseIndicator(fields, options []string) (i indicator.Indicator, err error)
 	i.ID, i.Source = i.Value, indicator.SourceCustom
 	for _, o := range options {
 		key, value, _ := strings.Cut(o, "=")
-		if err := setOption(&i, key, value); err != nil {
+		if err = setOption(&i, key, value); err != nil {
 			return i, err
 		}
 	}
