@@ -2,6 +2,7 @@ package survey
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -18,6 +19,8 @@ import (
 	"interdict/internal/agent/netguard/nfqueue"
 	"interdict/internal/agent/netguard/nft/netnstest"
 	"interdict/internal/agent/state"
+	"interdict/internal/bundle"
+	"interdict/internal/version"
 )
 
 // find returns what a check found on this machine.
@@ -279,5 +282,75 @@ func TestWhoListensToTheControlSocketIsFound(t *testing.T) {
 	defer func() { _ = l.Close() }()
 	if got := listener(path); got != os.Getpid() {
 		t.Errorf("got process %d, want this one, %d", got, os.Getpid())
+	}
+}
+
+// startAgent runs an agent without a server, which blocks one name.
+func startAgent(t *testing.T) (state.Dir, string) {
+	t.Helper()
+	dir, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := t.TempDir()
+	const file = "settings: {network_protection: block}\nindicators:\n  - {type: domain, value: tunes.example, action: block}\n"
+	if err = os.WriteFile(filepath.Join(policy, "a.yaml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	platform, err := agent.NewPlatform(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- agent.Run(ctx, agent.Config{
+			Dir: dir, Platform: platform, PolicyDir: policy, Facts: bundle.Facts{AgentVersion: version.String()}, Ready: func() { close(ready) }, Log: log,
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-ended, platform.Close()); err != nil {
+			t.Errorf("the agent ended with %v", err)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the agent did not start: %v", err)
+	}
+	return dir, policy
+}
+
+func TestARunningAgentIsExamined(t *testing.T) {
+	if !netnstest.Isolated(t) {
+		return
+	}
+	stay(t)
+	dir, policy := startAgent(t)
+	c := Config{Dir: dir, Policy: policy, Root: os.DirFS("/")}
+	f := Take(t.Context(), c)
+	for check, state := range map[string]doctor.State{
+		"agent": doctor.OK, "enforcement": doctor.OK, "rules": doctor.OK, "queues": doctor.OK, "other_queues": doctor.OK, "health": doctor.OK,
+		"settings_files": doctor.OK, "state_directory": doctor.OK, "enrolment": doctor.Info,
+	} {
+		if got := find(t, &f, check); got.State != state {
+			t.Errorf("%s: got %+v, want %s", check, got, state)
+		}
+	}
+	if f.AgentPID != os.Getpid() {
+		t.Errorf("the agent is process %d, want %d", f.AgentPID, os.Getpid())
+	}
+
+	if err := agent.NewClient(dir).Rescue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f = Take(t.Context(), c)
+	for check, says := range map[string]string{"enforcement": "nothing is enforced", "health": "suspended", "rules": "none, as it should be"} {
+		if got := find(t, &f, check); !strings.Contains(got.Text, says) {
+			t.Errorf("after rescue %s: got %+v, want %q", check, got, says)
+		}
 	}
 }
