@@ -310,7 +310,8 @@ func (s *Spool) sync() error {
 
 // Next returns the key and the body of the oldest batch, one JSON object a
 // line compressed with zstd, and waits for one if there is none. Until it is
-// done or rejected, Next returns the same batch. There must be one caller.
+// done or rejected, Next returns the same batch. When ctx has ended already it
+// returns a batch that is there, and waits for none. There must be one caller.
 func (s *Spool) Next(ctx context.Context) (string, []byte, error) {
 	for {
 		key, content, err := s.take()

@@ -290,6 +290,23 @@ func TestNextWaitsForAnEventAndALittleForMore(t *testing.T) {
 	})
 }
 
+func TestNextDoesNotWaitWhenItsTimeIsUp(t *testing.T) {
+	s := mustOpenSpool(t, t.TempDir(), testLimit)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if key, _, err := s.Next(ended); key != "" || !errors.Is(err, context.Canceled) {
+		t.Errorf("with nothing there: got %q, %v", key, err)
+	}
+	mustAppend(t, s, laneMain, 1, 2)
+	_, body, err := s.Next(ended)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := unpack(t, body); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("got events %v, want both", got)
+	}
+}
+
 func TestWhatCannotBeWrittenIsCounted(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpenSpool(t, filepath.Join(dir, "spool"), testLimit)
