@@ -12,7 +12,6 @@ import (
 	"interdict/internal/cli/usage"
 	"interdict/internal/cloudapp"
 	"interdict/internal/fault"
-	"interdict/internal/indicator"
 )
 
 func newAppCmd(s *session) *cobra.Command {
@@ -21,7 +20,7 @@ func newAppCmd(s *session) *cobra.Command {
 domains block indicators on every device in scope, as monitored warn indicators;
 sanctioned and none make no indicators. What a device does with them is decided
 by the network protection mode of its policy.`,
-		newAppListCmd(s), newAppShowCmd(s), newAppSearchCmd(s), newAppTagCmd(s))
+		newAppListCmd(s), newAppShowCmd(s), newAppSearchCmd(s), newAppTagCmd(s), newAppScopeCmd(s))
 }
 
 // appView is an app as the API shows it.
@@ -52,7 +51,7 @@ func appScope(groups names) func(appView) string {
 		if appTag(a) == "" {
 			return ""
 		}
-		return groups.scope(a.Tagging.Scope.Scope)
+		return groups.profile(&a.Tagging.Scope)
 	}
 }
 
@@ -155,7 +154,7 @@ func eachOnce(words []string) []string {
 }
 
 func newAppTagCmd(s *session) *cobra.Command {
-	var scope indicator.Scope
+	var scope profileFlags
 	var wait waitFlags
 	var dryRun bool
 	cmd := &cobra.Command{
@@ -165,7 +164,9 @@ func newAppTagCmd(s *session) *cobra.Command {
 apps does not exist, none is tagged.
 
 Without --include-group the tag counts for all devices. --exclude-group takes
-the devices of a group out again.
+the devices of a group out again. It can be for some users or their groups only,
+as the device knows them, and for some hours of the week. 'interdict app scope'
+changes all that later.
 
 With --dry-run nothing is changed: the command says who used the apps in the last
 30 days, which devices are in scope, and what would become of which domains.
@@ -175,6 +176,7 @@ change, and names those that are offline and will do so when they return.`,
 		Example: `  interdict app tag itunes unsanctioned --wait
   interdict app tag dropbox unsanctioned --include-group finance --dry-run
   interdict app tag dropbox wetransfer unsanctioned --include-group finance --exclude-group auditors
+  interdict app tag youtube unsanctioned --user-group students --window 'mon-fri 08:00-13:00 Europe/Berlin'
   interdict app tag itunes none`,
 		Args: usage.AtLeast("ID", "TAG"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -184,7 +186,10 @@ change, and names those that are offline and will do so when they return.`,
 				return fault.New(fault.Invalid, "the tag %q is not known", tag).
 					WithHint("the last argument is the tag: sanctioned, unsanctioned, monitored or none")
 			}
-			request := map[string]any{"apps": apps, "tag": tag, "scope": scope}
+			if err := scope.read(cmd); err != nil {
+				return err
+			}
+			request := map[string]any{"apps": apps, "tag": tag, "scope": scope.profile}
 			if dryRun {
 				return s.dryRun(cmd, request)
 			}
@@ -199,7 +204,7 @@ change, and names those that are offline and will do so when they return.`,
 			return s.changed(cmd.Context(), c, wait, raw, "tagged %s as %s", strings.Join(eachOnce(apps), ", "), tag)
 		},
 	}
-	addScopeFlags(cmd, &scope)
+	scope.add(cmd, "include-group")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what the tag would do, and do not set it")
 	wait.add(cmd)
 	return cmd

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -216,7 +217,10 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sync NAME",
 		Short: "Ask a device to check for changes now, and wait until it has applied them",
-		Args:  usage.Exactly("NAME"),
+		Long: `Sync returns when the device has said that it enforces the newest of what it has
+to, and says which version that is. A device that is not connected, or cannot
+apply it, is a failure.`,
+		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.client()
 			if err != nil {
@@ -224,7 +228,6 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
-			start := time.Now()
 			raw, err := c.PostAndWait(ctx, "/devices/"+url.PathEscape(args[0])+"/sync")
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return fault.New(fault.Internal, "device %s did not answer within %s", args[0], timeout).
@@ -233,18 +236,45 @@ func newDeviceSyncCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.format == output.FormatJSON {
-				return output.JSON(s.Stdout, raw)
-			}
-			d, err := client.Decode[deviceView](raw)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(s.Stdout, "%s enforces version %d, network protection %s (%s)\n",
-				output.Printable(d.Name), d.Applied.Version, d.Applied.Mode, time.Since(start).Round(time.Millisecond))
-			return err
+			return s.printSynced(raw)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "give up after this `time`")
 	return cmd
+}
+
+// synced is a device that was asked to check, and has.
+type synced struct {
+	deviceView
+
+	Took float64 `json:"took_seconds"`
+}
+
+// printSynced says what a device enforces. That it could not apply the newest is
+// an error.
+func (s *session) printSynced(raw json.RawMessage) error {
+	d, err := client.Decode[synced](raw)
+	if err != nil {
+		return err
+	}
+	switch s.format {
+	case output.FormatJSON:
+		err = output.JSON(s.Stdout, raw)
+	case output.FormatCSV:
+		err = printOne(s, raw, []column[synced]{
+			{"id", func(d synced) string { return string(d.ID) }},
+			{"name", func(d synced) string { return d.Name }},
+			{"state", func(d synced) string { return string(d.State()) }},
+			{"version", func(d synced) string { return versionText(d.Applied.Version) }},
+			{"took_seconds", func(d synced) string { return strconv.FormatFloat(d.Took, 'f', 3, 64) }},
+		})
+	default:
+		_, err = fmt.Fprintf(s.Stdout, "%s enforces version %d, network protection %s, in %s\n",
+			output.Printable(d.Name), d.Applied.Version, cmp.Or(d.Applied.Mode, fleet.ModeDisabled), tookText(d.Took))
+	}
+	if err == nil && d.Applied.Error != "" {
+		return fault.New(fault.Internal, "device %s could not apply the newest version: %s", d.Name, d.Applied.Error).
+			WithHint("type 'interdict-agent doctor' on the device")
+	}
+	return err
 }

@@ -24,7 +24,7 @@ commands here are for the custom ones, which win over those of apps.
 
 The most specific indicator decides; among equally specific ones allow wins over
 warn, warn over block, block over audit.`,
-		newIndicatorListCmd(s), newIndicatorShowCmd(s), newIndicatorAddCmd(s), newIndicatorDeleteCmd(s),
+		newIndicatorListCmd(s), newIndicatorShowCmd(s), newIndicatorAddCmd(s), newIndicatorSetCmd(s), newIndicatorDeleteCmd(s),
 		newIndicatorImportCmd(s), newIndicatorExportCmd(s))
 }
 
@@ -36,7 +36,7 @@ func indicatorColumns(groups names) []column[indicator.Indicator] {
 		{"action", func(i indicator.Indicator) string { return string(i.Action) }},
 		{"severity", func(i indicator.Indicator) string { return string(i.Severity) }},
 		{"source", func(i indicator.Indicator) string { return string(i.Source) }},
-		{"scope", func(i indicator.Indicator) string { return groups.scope(i.Scope.Scope) }},
+		{"scope", func(i indicator.Indicator) string { return groups.profile(&i.Scope) }},
 		{"expires", func(i indicator.Indicator) string { return output.Time(i.ExpiresAt) }},
 	}
 }
@@ -94,6 +94,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 	n := indicatorfile.Indicator{}
 	var expires string
 	var noAlert bool
+	var scope profileFlags
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "add TYPE VALUE --action ACTION",
@@ -106,7 +107,10 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 			if n.Action == "" {
 				return usage.Fault(cmd, "--action is missing: allow, audit, warn or block")
 			}
-			n.Type, n.Value, n.Alert = args[0], args[1], !noAlert
+			if err := scope.read(cmd); err != nil {
+				return err
+			}
+			n.Type, n.Value, n.Alert, n.Scope = args[0], args[1], !noAlert, scope.profile
 			if expires != "" {
 				t, err := moment.Parse("--expires", expires, time.Now(), moment.Ahead)
 				if err != nil {
@@ -135,8 +139,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 	f.StringVar(&n.Description, "description", "", "a `text` for those who wonder")
 	f.StringVar(&expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31")
 	f.BoolVar(&noAlert, "no-alert", false, "its events raise no alerts")
-	f.StringSliceVar(&n.Scope.Include, "group", nil, "only devices of this `group`; may be repeated")
-	f.StringSliceVar(&n.Scope.Exclude, "exclude-group", nil, "not the devices of this `group`; may be repeated")
+	scope.add(cmd, "group")
 	wait.add(cmd)
 	return cmd
 }

@@ -44,6 +44,8 @@ func newIndicatorExportCmd(s *session) *cobra.Command {
 				rows = append(rows, []string{
 					string(i.Type), i.Value, string(i.Action), string(i.Severity), output.Time(i.ExpiresAt),
 					strings.Join(groups.all(i.Scope.Include), ";"), strings.Join(groups.all(i.Scope.Exclude), ";"), strconv.FormatBool(i.GenerateAlert), i.Description,
+					strings.Join(i.Scope.IncludeUsers, ";"), strings.Join(i.Scope.ExcludeUsers, ";"),
+					strings.Join(i.Scope.IncludeUserGroups, ";"), strings.Join(i.Scope.ExcludeUserGroups, ";"), indicatorfile.WindowsText(i.Scope.Windows),
 				})
 			}
 			return output.CSV(s.Stdout, indicatorfile.Columns(), rows)
@@ -57,8 +59,9 @@ func newIndicatorImportCmd(s *session) *cobra.Command {
 		Short: "Add the indicators of a CSV file",
 		Long: `Import adds an indicator for each line of a CSV file; "-" is standard input. The
 first line names the columns: type, value and action are needed; severity,
-expires, include_groups, exclude_groups (separated by semicolons), alert (true or
-false) and description may be there. An indicator that exists already is left
+expires, alert (true or false), description and, separated by semicolons,
+include_groups, exclude_groups, include_users, exclude_users, include_user_groups,
+exclude_user_groups and windows may be there. An indicator that exists already is left
 alone, so a file may be imported again. Lines that break a rule are named, and
 the others are added nevertheless.`,
 		Example: "  interdict indicator import blocklist.csv",

@@ -154,7 +154,7 @@ func (st *policyStatus) sentence() string {
 		return text + "no device is concerned"
 	}
 	text += fmt.Sprintf("applied on %s of %s", thousands(c.Applied), devicesText(c.Concerned()))
-	if st.Took > 0 {
+	if st.Took > 0 && c.Applied > 0 {
 		text += ", in " + tookText(st.Took)
 	}
 	for _, more := range []struct {
@@ -179,7 +179,10 @@ func devicesText(n int) string {
 
 // tookText writes seconds as precisely as anybody wants to know.
 func tookText(seconds float64) string {
-	if seconds < 10 {
+	switch {
+	case seconds < 0.1:
+		return strconv.FormatFloat(seconds*1000, 'f', 0, 64) + " ms"
+	case seconds < 10:
 		return strconv.FormatFloat(seconds, 'f', 1, 64) + " s"
 	}
 	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()

@@ -112,7 +112,7 @@ func (s *Service) TagApps(ctx context.Context, actor Actor, r TagRequest) (Chang
 			return err
 		}
 		for _, id := range ids {
-			t := cloudapp.Tagging{AppID: id, Tag: r.Tag, Scope: indicator.Profile{Scope: scope}, By: actor.Name, At: now}
+			t := cloudapp.Tagging{AppID: id, Tag: r.Tag, Scope: scope, By: actor.Name, At: now}
 			if err := s.tag(tx, actor, t); err != nil {
 				return err
 			}
@@ -136,7 +136,7 @@ func (s *Service) tag(tx *store.Tx, actor Actor, t cloudapp.Tagging) error {
 	case t.Tag == cloudapp.TagNone:
 		tx.Audit(s.Entry(actor, "app.untag", t.AppID, before, nil))
 		return tx.Taggings().Delete(t.AppID)
-	case before.Tag == t.Tag && slices.Equal(before.Scope.Include, t.Scope.Include) && slices.Equal(before.Scope.Exclude, t.Scope.Exclude):
+	case before.Tag == t.Tag && before.Scope.Equal(&t.Scope):
 		return nil
 	default:
 		tx.Audit(s.Entry(actor, "app.tag", t.AppID, before, t))
@@ -144,20 +144,63 @@ func (s *Service) tag(tx *store.Tx, actor Actor, t cloudapp.Tagging) error {
 	}
 }
 
+// ScopeApp changes whom the tag of an app is for, and leaves the tag as it is:
+// since when it is there, and by whom.
+func (s *Service) ScopeApp(ctx context.Context, actor Actor, ref string, scope indicator.Profile) (AppView, Change, error) {
+	app, err := s.FindApp(ref)
+	if err != nil {
+		return AppView{}, Change{}, err
+	}
+	if err := s.fresh(ctx); err != nil {
+		return AppView{}, Change{}, err
+	}
+	var faults fault.Fields
+	s.mu.RLock()
+	scope = find.Profile(s.state, scope, &faults)
+	s.mu.RUnlock()
+	if err := faults.Err("the scope is not valid"); err != nil {
+		return AppView{}, Change{}, err
+	}
+	change, err := s.Change(ctx, func(tx *store.Tx) error { return s.scopeTag(tx, actor, app.ID, scope) })
+	if err != nil {
+		return AppView{}, Change{}, err
+	}
+	view, err := s.App(ctx, app.ID)
+	return view, change, err
+}
+
+func (s *Service) scopeTag(tx *store.Tx, actor Actor, id string, scope indicator.Profile) error {
+	before, err := tx.Taggings().Get(id)
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.New(fault.Conflict, "app %q has no tag, so there is nothing to scope", id).
+			WithHint("tag it with: interdict app tag %s unsanctioned", id)
+	}
+	if err != nil || before.Scope.Equal(&scope) {
+		return err
+	}
+	if err := edit.CheckGroups(tx, scope.Include, scope.Exclude); err != nil {
+		return err
+	}
+	after := before
+	after.Scope = scope
+	tx.Audit(s.Entry(actor, "app.scope", id, before, after))
+	return tx.Taggings().Put(after)
+}
+
 // checkTagging returns the ids of the apps, each once, and of the groups.
-func (s *Service) checkTagging(r *TagRequest) ([]string, indicator.Scope, error) {
+func (s *Service) checkTagging(r *TagRequest) ([]string, indicator.Profile, error) {
 	var faults fault.Fields
 	if len(r.Apps) == 0 || len(r.Apps) > maxTagged {
 		faults.Add("apps", "must have 1 to %d apps", maxTagged)
-		return nil, indicator.Scope{}, faults.Err("the apps cannot be tagged")
+		return nil, indicator.Profile{}, faults.Err("the apps cannot be tagged")
 	}
 	if !r.Tag.Valid() {
 		faults.Add("tag", "must be none, sanctioned, unsanctioned or monitored")
 	}
 	s.mu.RLock()
-	scope := find.Scope(s.state, r.Scope, "scope.", &faults)
+	scope := find.Profile(s.state, r.Scope, &faults)
 	s.mu.RUnlock()
-	if r.Tag == cloudapp.TagNone && (len(scope.Include) > 0 || len(scope.Exclude) > 0) {
+	if r.Tag == cloudapp.TagNone && !scope.Equal(&indicator.Profile{}) {
 		faults.Add("scope", "must be empty when tags are removed")
 	}
 	var ids []string

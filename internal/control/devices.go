@@ -185,16 +185,17 @@ func (s *Service) deleteDevice(ctx context.Context, actor Actor, action string, 
 // syncPoll is how often it is looked whether a device has acknowledged.
 const syncPoll = 50 * time.Millisecond
 
-// SyncDevice asks a device to check now, and returns it once it has said what
-// it enforces. If ctx ends first the fault is Unavailable.
-func (s *Service) SyncDevice(ctx context.Context, actor Actor, ref string) (DeviceView, error) {
+// SyncDevice asks a device to check now, and returns it once it has said that it
+// enforces what it ought to, or why it cannot. The fault is Conflict if it is
+// not connected, and Unavailable if ctx ends first.
+func (s *Service) SyncDevice(ctx context.Context, actor Actor, ref string) (DeviceSync, error) {
+	began := s.now()
 	before, err := s.Device(ctx, ref)
 	if err != nil {
-		return DeviceView{}, err
+		return DeviceSync{}, err
 	}
 	if !before.Online {
-		return DeviceView{}, fault.New(fault.Unavailable, "device %q is not connected", before.Name).
-			WithHint("it will check by itself when it is back")
+		return DeviceSync{}, notConnected(&before.Device)
 	}
 	err = s.store.Write(ctx, func(tx *store.Tx) error {
 		tx.Audit(s.Entry(actor, "device.sync", string(before.ID), nil, nil))
@@ -205,18 +206,29 @@ func (s *Service) SyncDevice(ctx context.Context, actor Actor, ref string) (Devi
 		return s.TellElsewhere(tx, before.ID, check)
 	})
 	if err != nil {
-		return DeviceView{}, fmt.Errorf("asking device %q to check: %w", before.ID, err)
+		return DeviceSync{}, fmt.Errorf("asking device %q to check: %w", before.ID, err)
 	}
 	for wait(ctx, syncPoll) {
 		now, err := s.Device(ctx, string(before.ID))
 		if err != nil {
-			return DeviceView{}, err
+			return DeviceSync{}, err
 		}
-		if now.Applied.At.After(before.Applied.At) {
-			return now, nil
+		// What was on its way already may say of something older.
+		settled := now.State() == fleet.StateApplied || now.Applied.Error != ""
+		if settled && now.Applied.At.After(before.Applied.At) {
+			return DeviceSync{DeviceView: now, Took: now.Applied.At.Sub(began).Seconds()}, nil
 		}
 	}
-	return DeviceView{}, fault.New(fault.Unavailable, "device %q has not answered in time", before.Name).Because(ctx.Err())
+	return DeviceSync{}, fault.New(fault.Unavailable, "device %q has not answered in time", before.Name).Because(ctx.Err())
+}
+
+func notConnected(d *fleet.Device) error {
+	since := "was never seen"
+	if !d.LastSeen.IsZero() {
+		since = "was last seen at " + d.LastSeen.UTC().Format(time.RFC3339)
+	}
+	return fault.New(fault.Conflict, "device %q is not connected, and %s", d.Name, since).
+		WithHint("it will check by itself when it is back")
 }
 
 // Applied takes a device's word for what it enforces. It is durable when

@@ -50,7 +50,7 @@ func TestStory(t *testing.T) {
 			}
 			controltest.Next(t, out, bundle.MessageHello)
 
-			change := s.Tag(control.TagRequest{Apps: []string{"iTunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"lab"}}})
+			change := s.Tag(control.TagRequest{Apps: []string{"iTunes"}, Tag: cloudapp.TagUnsanctioned, Scope: inGroup("lab")})
 			m := controltest.Next(t, in, bundle.MessageNudge)
 			controltest.Silent(t, out)
 			if m.Version != change.Revision {
@@ -216,7 +216,7 @@ func TestADeviceThatChangesGroupsGetsAHigherVersion(t *testing.T) {
 			d := s.Admit(secret, "mover", map[string]string{"ring": "a"})
 			s.Admit(secret, "b-device", map[string]string{"ring": "b"})
 			// The audience of b is older than that of a.
-			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Scope{Include: []string{"a"}}})
+			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: inGroup("a")})
 			d.Apply()
 			session := d.Open()
 			controltest.Next(t, session, bundle.MessageHello)
@@ -293,4 +293,8 @@ func TestADeviceIsToldWhereverItIsConnected(t *testing.T) {
 	if got := controltest.Next(t, session, "news"); got.Version != 7 {
 		t.Errorf("the device was told %+v, want %+v", got, message)
 	}
+}
+
+func inGroup(group string) indicator.Profile {
+	return indicator.Profile{Scope: indicator.Scope{Include: []string{group}}}
 }

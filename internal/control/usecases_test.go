@@ -31,7 +31,7 @@ func TestInputThatBreaksARuleIsRefusedWithTheField(t *testing.T) {
 	ctx := t.Context()
 	s.NewGroup(groups.NewGroup{Name: "lab"})
 	tag := func(apps []string, tag cloudapp.Tag, scope indicator.Scope) error {
-		_, err := s.TagApps(ctx, controltest.Admin(), control.TagRequest{Apps: apps, Tag: tag, Scope: scope})
+		_, err := s.TagApps(ctx, controltest.Admin(), control.TagRequest{Apps: apps, Tag: tag, Scope: indicator.Profile{Scope: scope}})
 		return err
 	}
 	create := func(n indicators.NewIndicator) error {
@@ -256,7 +256,7 @@ func TestADeviceAheadOfTheServerKeepsWhatItHas(t *testing.T) {
 	s := controltest.OnSQLite(t)
 	d := s.NewDevice("d")
 	_, err := s.Bundle(t.Context(), d.ID, 1_000_000, "another")
-	controltest.WantFault(t, err, fault.Unavailable)
+	controltest.WantFault(t, err, fault.Conflict)
 }
 
 func TestAnAcknowledgementThatCannotBeKeptHarmsNobody(t *testing.T) {

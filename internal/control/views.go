@@ -41,8 +41,8 @@ type TagRequest struct {
 	// Apps are ids, or names as the catalog writes them.
 	Apps []string     `json:"apps"`
 	Tag  cloudapp.Tag `json:"tag" enum:"none,sanctioned,unsanctioned,monitored"`
-	// Scope takes ids or names of groups.
-	Scope indicator.Scope `json:"scope,omitzero"`
+	// Scope takes ids or names of groups, and device:NAME.
+	Scope indicator.Profile `json:"scope,omitzero"`
 }
 
 // Named is something by its id and its name.
@@ -147,6 +147,14 @@ type DeviceView struct {
 	Effective fleet.Effective `json:"effective"`
 	// Settings say how far each setting has come. Lists have none.
 	Settings []SettingView `json:"settings,omitempty"`
+}
+
+// DeviceSync is a device that was asked to check, and has.
+type DeviceSync struct {
+	DeviceView
+
+	// Took is how long it took until it had answered.
+	Took float64 `json:"took_seconds"`
 }
 
 // DeviceUpdate changes a device; nil leaves as it is.

@@ -107,6 +107,12 @@ func (c *Client) Put(ctx context.Context, path string, body any) (json.RawMessag
 	return a.body, err
 }
 
+// Patch changes parts of a document.
+func (c *Client) Patch(ctx context.Context, path string, body any) (json.RawMessage, error) {
+	a, err := c.send(ctx, request{method: http.MethodPatch, path: path, body: body})
+	return a.body, err
+}
+
 // Delete deletes what path names.
 func (c *Client) Delete(ctx context.Context, path string, query url.Values) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodDelete, path: path, query: query})

@@ -21,19 +21,22 @@ import (
 // Columns returns the names of the columns, as import reads and export writes
 // them.
 func Columns() []string {
-	return []string{"type", "value", "action", "severity", "expires", "include_groups", "exclude_groups", "alert", "description"}
+	return []string{
+		"type", "value", "action", "severity", "expires", "include_groups", "exclude_groups", "alert", "description",
+		"include_users", "exclude_users", "include_user_groups", "exclude_user_groups", "windows",
+	}
 }
 
 // Indicator is the body of a request for an indicator.
 type Indicator struct {
-	Type        string          `json:"type"`
-	Value       string          `json:"value"`
-	Action      string          `json:"action"`
-	Severity    string          `json:"severity,omitempty"`
-	Description string          `json:"description,omitempty"`
-	Scope       indicator.Scope `json:"scope"`
-	ExpiresAt   time.Time       `json:"expires_at,omitzero"`
-	Alert       bool            `json:"generate_alert"`
+	Type        string            `json:"type"`
+	Value       string            `json:"value"`
+	Action      string            `json:"action"`
+	Severity    string            `json:"severity,omitempty"`
+	Description string            `json:"description,omitempty"`
+	Scope       indicator.Profile `json:"scope"`
+	ExpiresAt   time.Time         `json:"expires_at,omitzero"`
+	Alert       bool              `json:"generate_alert"`
 }
 
 // File is what is in a file of indicators.
@@ -101,7 +104,7 @@ func Read(in io.Reader, now time.Time) (File, error) {
 func readRow(head, row []string, now time.Time) (Indicator, error) {
 	n := Indicator{Alert: true}
 	for i, v := range row {
-		if v == "" {
+		if v == "" || readScope(&n.Scope, head[i], v) {
 			continue
 		}
 		switch head[i] {
@@ -115,10 +118,11 @@ func readRow(head, row []string, now time.Time) (Indicator, error) {
 			n.Severity = v
 		case "description":
 			n.Description = v
-		case "include_groups":
-			n.Scope.Include = strings.Split(v, ";")
-		case "exclude_groups":
-			n.Scope.Exclude = strings.Split(v, ";")
+		case "windows":
+			var err error
+			if n.Scope.Windows, err = readWindows(v); err != nil {
+				return n, err
+			}
 		case "alert":
 			b, err := strconv.ParseBool(v)
 			if err != nil {
@@ -134,4 +138,38 @@ func readRow(head, row []string, now time.Time) (Indicator, error) {
 		}
 	}
 	return n, nil
+}
+
+// readScope reads a list of groups or users, and reports whether the column has
+// one.
+func readScope(p *indicator.Profile, column, value string) bool {
+	list, ok := map[string]*[]string{
+		"include_groups": &p.Include, "exclude_groups": &p.Exclude, "include_users": &p.IncludeUsers, "exclude_users": &p.ExcludeUsers,
+		"include_user_groups": &p.IncludeUserGroups, "exclude_user_groups": &p.ExcludeUserGroups,
+	}[column]
+	if ok {
+		*list = strings.Split(value, ";")
+	}
+	return ok
+}
+
+func readWindows(value string) ([]indicator.Window, error) {
+	var all []indicator.Window
+	for text := range strings.SplitSeq(value, ";") {
+		w, err := indicator.ParseWindow(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	}
+	return all, nil
+}
+
+// WindowsText writes windows as they are read.
+func WindowsText(windows []indicator.Window) string {
+	texts := make([]string, len(windows))
+	for i := range windows {
+		texts[i] = windows[i].String()
+	}
+	return strings.Join(texts, ";")
 }

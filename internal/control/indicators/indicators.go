@@ -7,7 +7,6 @@ package indicators
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -55,10 +54,10 @@ type NewIndicator struct {
 	Action      indicator.Action   `json:"action" enum:"allow,audit,warn,block"`
 	Severity    indicator.Severity `json:"severity,omitempty" enum:"informational,low,medium,high" required:"false"`
 	Description string             `json:"description,omitempty"`
-	// Scope takes ids or names of groups.
-	Scope         indicator.Scope `json:"scope,omitzero"`
-	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
-	GenerateAlert bool            `json:"generate_alert,omitempty"`
+	// Scope takes ids or names of groups, and device:NAME.
+	Scope         indicator.Profile `json:"scope,omitzero"`
+	ExpiresAt     time.Time         `json:"expires_at,omitzero"`
+	GenerateAlert bool              `json:"generate_alert,omitempty"`
 }
 
 // Import says what became of many indicators at once.
@@ -215,7 +214,7 @@ func add(tx *store.Tx, i indicator.Indicator) error {
 		return err
 	}
 	for _, other := range same {
-		if slices.Equal(other.Scope.Include, i.Scope.Include) && slices.Equal(other.Scope.Exclude, i.Scope.Exclude) {
+		if other.ID != i.ID && other.Scope.Equal(&i.Scope) {
 			return fault.New(fault.Conflict, "indicator %s is for %s %q with the same scope already", other.ID, i.Type, i.Value).
 				WithHint("delete it first")
 		}
@@ -229,13 +228,20 @@ func (s *Service) check(state *audience.State, actor control.Actor, n *NewIndica
 		return indicator.Indicator{}, fault.New(fault.Disabled, "custom indicators are turned off").
 			WithHint("turn them on with: interdict feature set %s on", fleet.FeatureCustomIndicators)
 	}
-	now := s.control.Now().UTC()
-	i, faults := indicator.Validate(indicator.Indicator{
+	return s.settle(state, indicator.Indicator{
 		ID: ulid.Make().String(), Type: n.Type, Value: n.Value, Action: n.Action, Severity: n.Severity,
-		Source: indicator.SourceCustom, Description: n.Description, ExpiresAt: n.ExpiresAt.UTC(),
-		GenerateAlert: n.GenerateAlert, CreatedAt: now, CreatedBy: actor.Name,
-	}, now)
-	i.Scope.Scope = find.Scope(state, n.Scope, "scope.", &faults)
+		Source: indicator.SourceCustom, Description: n.Description, Scope: n.Scope, ExpiresAt: n.ExpiresAt,
+		GenerateAlert: n.GenerateAlert, CreatedAt: s.control.Now().UTC(), CreatedBy: actor.Name,
+	})
+}
+
+// settle brings an indicator into its canonical form, its scope to ids, or says
+// what is wrong with it.
+func (s *Service) settle(state *audience.State, wanted indicator.Indicator) (indicator.Indicator, error) {
+	scope := wanted.Scope
+	wanted.Scope, wanted.ExpiresAt = indicator.Profile{}, wanted.ExpiresAt.UTC()
+	i, faults := indicator.Validate(wanted, s.control.Now())
+	i.Scope = find.Profile(state, scope, &faults)
 	if len(faults) == 0 {
 		if err := s.control.CheckProtected(&i); err != nil {
 			faults.Add("value", "must not cut agents off: %s", err)
@@ -244,15 +250,87 @@ func (s *Service) check(state *audience.State, actor control.Actor, n *NewIndica
 	return i, faults.Err("the indicator is not valid")
 }
 
-// Delete deletes a custom indicator.
-func (s *Service) Delete(ctx context.Context, actor control.Actor, id string) (control.Change, error) {
+// IndicatorUpdate changes a custom indicator; nil leaves as it is. What it is
+// about, its type and value, stays.
+type IndicatorUpdate struct {
+	Action      *indicator.Action   `json:"action,omitempty" enum:"allow,audit,warn,block"`
+	Severity    *indicator.Severity `json:"severity,omitempty" enum:"informational,low,medium,high"`
+	Description *string             `json:"description,omitempty"`
+	// Scope takes ids or names of groups, and device:NAME.
+	Scope *indicator.Profile `json:"scope,omitempty"`
+	// ExpiresAt may be the zero time, for never.
+	ExpiresAt     *time.Time `json:"expires_at,omitempty"`
+	GenerateAlert *bool      `json:"generate_alert,omitempty"`
+}
+
+func (u *IndicatorUpdate) apply(i *indicator.Indicator) {
+	assign(&i.Action, u.Action)
+	assign(&i.Severity, u.Severity)
+	assign(&i.Description, u.Description)
+	assign(&i.Scope, u.Scope)
+	assign(&i.ExpiresAt, u.ExpiresAt)
+	assign(&i.GenerateAlert, u.GenerateAlert)
+}
+
+func assign[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// Update changes a custom indicator in place: its id, and when and by whom it
+// was made, stay.
+func (s *Service) Update(ctx context.Context, actor control.Actor, id string, u IndicatorUpdate) (indicator.Indicator, control.Change, error) {
+	before, err := s.custom(ctx, id)
+	if err != nil {
+		return indicator.Indicator{}, control.Change{}, err
+	}
+	wanted := before
+	u.apply(&wanted)
+	var after indicator.Indicator
+	err = s.control.Read(ctx, func(state *audience.State, _ *audience.Snapshot) (err error) {
+		after, err = s.settle(state, wanted)
+		return err
+	})
+	if err != nil {
+		return indicator.Indicator{}, control.Change{}, err
+	}
+	change, err := s.control.Change(ctx, func(tx *store.Tx) error {
+		if _, gone := tx.Indicators().Get(id); gone != nil {
+			return edit.Gone(gone, "indicator", id)
+		}
+		if same(&before, &after) {
+			return nil
+		}
+		tx.Audit(s.control.Entry(actor, "indicator.update", id, before, after))
+		return add(tx, after)
+	})
+	return after, change, err
+}
+
+func same(a, b *indicator.Indicator) bool {
+	return a.Action == b.Action && a.Severity == b.Severity && a.Description == b.Description && a.Scope.Equal(&b.Scope) &&
+		a.ExpiresAt.Equal(b.ExpiresAt) && a.GenerateAlert == b.GenerateAlert
+}
+
+// custom returns the custom indicator with an id.
+func (s *Service) custom(ctx context.Context, id string) (indicator.Indicator, error) {
 	i, err := s.Get(ctx, id)
 	if err != nil {
-		return control.Change{}, err
+		return indicator.Indicator{}, err
 	}
 	if i.Source == indicator.SourceCatalog {
-		return control.Change{}, fault.New(fault.Conflict, "indicator %q follows from the tag of app %s", id, i.AppID).
-			WithHint("remove the tag with: interdict app tag %s none", i.AppID)
+		return indicator.Indicator{}, fault.New(fault.Conflict, "indicator %q follows from the tag of app %s", id, i.AppID).
+			WithHint("change the tag with: interdict app tag %s TAG, or interdict app scope %s", i.AppID, i.AppID)
+	}
+	return i, nil
+}
+
+// Delete deletes a custom indicator.
+func (s *Service) Delete(ctx context.Context, actor control.Actor, id string) (control.Change, error) {
+	i, err := s.custom(ctx, id)
+	if err != nil {
+		return control.Change{}, err
 	}
 	return s.control.Change(ctx, func(tx *store.Tx) error {
 		tx.Audit(s.control.Entry(actor, "indicator.delete", id, i, nil))

@@ -170,8 +170,9 @@ type work struct {
 // plan fills in what follows from the configuration alone.
 func (w *work) plan(impact *Impact, apps []cloudapp.App, state *audience.State, snapshot *audience.Snapshot) error {
 	var faults fault.Fields
-	scope := find.Scope(state, w.request.Scope, "scope.", &faults)
-	if w.request.Tag == cloudapp.TagNone && (len(scope.Include) > 0 || len(scope.Exclude) > 0) {
+	profile := find.Profile(state, w.request.Scope, &faults)
+	scope := profile.Scope
+	if w.request.Tag == cloudapp.TagNone && !profile.Equal(&indicator.Profile{}) {
 		faults.Add("scope", "must be empty when tags are removed")
 	}
 	if err := faults.Err("the impact cannot be told"); err != nil {
@@ -187,7 +188,7 @@ func (w *work) plan(impact *Impact, apps []cloudapp.App, state *audience.State, 
 	}
 	after := make(map[string]cloudapp.Tagging)
 	for i := range apps {
-		after[apps[i].ID] = cloudapp.Tagging{AppID: apps[i].ID, Tag: w.request.Tag, Scope: indicator.Profile{Scope: scope}}
+		after[apps[i].ID] = cloudapp.Tagging{AppID: apps[i].ID, Tag: w.request.Tag, Scope: profile}
 	}
 	spares := w.service.index.Spares(enforced(state, after, scope))
 	for i := range apps {

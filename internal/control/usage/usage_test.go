@@ -53,7 +53,9 @@ func accessTo(host string) access.Request {
 	return access.Request{ID: ulid.Make().String(), UID: 1000, User: "ada", AppID: "itunes", Host: host}
 }
 
-func scopeOf(group string) indicator.Scope { return indicator.Scope{Include: []string{group}} }
+func scopeOf(group string) indicator.Profile {
+	return indicator.Profile{Scope: indicator.Scope{Include: []string{group}}}
+}
 
 func impactOf(tb testing.TB, s *controltest.Server, r control.TagRequest) usage.Impact {
 	tb.Helper()

@@ -6,6 +6,7 @@ import (
 
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
+	"interdict/internal/indicator"
 )
 
 type appsInput struct {
@@ -20,6 +21,18 @@ type tagInput struct {
 	Body control.TagRequest
 }
 
+type scopeInput struct {
+	RefInput
+
+	Body indicator.Profile
+}
+
+// AppChanged is an app, and the revision that has it.
+type AppChanged struct {
+	control.AppView
+	control.Change
+}
+
 func (a *API) addApps() {
 	const tag = "apps"
 	add(a, route{http.MethodGet, "/apps", "list-apps", "List the cloud apps with their tags", tag, control.RoleViewer, 0},
@@ -32,6 +45,11 @@ func (a *API) addApps() {
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[control.AppView], error) {
 			v, err := a.control.App(ctx, in.ID)
 			return &bodyOutput[control.AppView]{v}, err
+		})
+	add(a, route{http.MethodPut, "/apps/{id}/scope", "scope-app", "Say for whom and when the tag of an app counts", tag, control.RoleOperator, 0},
+		func(ctx context.Context, by control.Actor, in *scopeInput) (*bodyOutput[AppChanged], error) {
+			v, ch, err := a.control.ScopeApp(ctx, by, in.ID, in.Body)
+			return &bodyOutput[AppChanged]{AppChanged{v, ch}}, err
 		})
 	add(a, route{http.MethodPut, "/app-tags", "tag-apps", "Tag apps, all of them or none", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *tagInput) (*bodyOutput[control.Change], error) {

@@ -61,10 +61,10 @@ func (a *API) addDevices() {
 			return &bodyOutput[control.Change]{ch}, err
 		})
 	add(a, route{http.MethodPost, "/devices/{id}/sync", "sync-device", "Ask a device to check for changes, and wait until it has applied them", tag, control.RoleOperator, 0},
-		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.DeviceView], error) {
+		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.DeviceSync], error) {
 			ctx, cancel := context.WithTimeout(ctx, syncTimeout)
 			defer cancel()
 			d, err := a.control.SyncDevice(ctx, by, in.ID)
-			return &bodyOutput[control.DeviceView]{d}, err
+			return &bodyOutput[control.DeviceSync]{d}, err
 		})
 }

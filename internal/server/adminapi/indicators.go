@@ -23,18 +23,24 @@ type indicatorInput struct {
 	Body indicators.NewIndicator
 }
 
+type indicatorEditInput struct {
+	RefInput
+
+	Body indicators.IndicatorUpdate
+}
+
 // ImportRow is a custom indicator to be made. Its form is that of NewIndicator
 // with any text for the kinds, because a row that breaks a rule is to be named
 // in the answer while the others are imported.
 type ImportRow struct {
-	Type          string          `json:"type" doc:"As of a custom indicator; a row with another one is refused"`
-	Value         string          `json:"value"`
-	Action        string          `json:"action" doc:"As of a custom indicator; a row with another one is refused"`
-	Severity      string          `json:"severity,omitempty" doc:"As of a custom indicator; a row with another one is refused"`
-	Description   string          `json:"description,omitempty"`
-	Scope         indicator.Scope `json:"scope,omitzero"`
-	ExpiresAt     time.Time       `json:"expires_at,omitzero"`
-	GenerateAlert bool            `json:"generate_alert,omitempty"`
+	Type          string            `json:"type" doc:"As of a custom indicator; a row with another one is refused"`
+	Value         string            `json:"value"`
+	Action        string            `json:"action" doc:"As of a custom indicator; a row with another one is refused"`
+	Severity      string            `json:"severity,omitempty" doc:"As of a custom indicator; a row with another one is refused"`
+	Description   string            `json:"description,omitempty"`
+	Scope         indicator.Profile `json:"scope,omitzero"`
+	ExpiresAt     time.Time         `json:"expires_at,omitzero"`
+	GenerateAlert bool              `json:"generate_alert,omitempty"`
 }
 
 type importInput struct {
@@ -82,6 +88,11 @@ func (a *API) addIndicators() {
 		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[indicator.Indicator], error) {
 			i, err := a.indicators.Get(ctx, in.ID)
 			return &bodyOutput[indicator.Indicator]{i}, err
+		})
+	add(a, route{http.MethodPatch, "/indicators/{id}", "update-indicator", "Change a custom indicator in place", tag, control.RoleOperator, 0},
+		func(ctx context.Context, by control.Actor, in *indicatorEditInput) (*bodyOutput[IndicatorChanged], error) {
+			i, ch, err := a.indicators.Update(ctx, by, in.ID, in.Body)
+			return &bodyOutput[IndicatorChanged]{IndicatorChanged{i, ch}}, err
 		})
 	add(a, route{http.MethodDelete, "/indicators/{id}", "delete-indicator", "Delete a custom indicator", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *RefInput) (*bodyOutput[control.Change], error) {

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/cli/client"
+	"interdict/internal/cli/usage"
+	"interdict/internal/indicator"
+)
+
+func newAppScopeCmd(s *session) *cobra.Command {
+	var scope profileFlags
+	var everybody bool
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "scope ID",
+		Short: "Change for whom and when the tag of an app counts",
+		Long: `Scope changes the scope of a tag in place: the tag stays as it is, with its time
+and its author, and no device is without it for a moment. What is typed takes the
+place of what was there, list by list; an empty value takes a list away, --clear
+all of them.`,
+		Example: `  interdict app scope itunes --exclude-group auditors --wait
+  interdict app scope itunes --window 'mon-fri 08:00-17:30 Europe/Berlin'
+  interdict app scope itunes --clear --user-group students`,
+		Args: usage.Exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !everybody && !scope.changed(cmd) {
+				return usage.Fault(cmd, "there is nothing to change")
+			}
+			if err := scope.read(cmd); err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			path := "/apps/" + url.PathEscape(args[0])
+			raw, err := c.Get(cmd.Context(), path, nil)
+			if err != nil {
+				return err
+			}
+			app, err := client.Decode[appView](raw)
+			if err != nil {
+				return err
+			}
+			wanted := app.Tagging.Scope
+			if everybody {
+				wanted = indicator.Profile{}
+			}
+			scope.edit(cmd, &wanted)
+			if raw, err = c.Put(cmd.Context(), path+"/scope", wanted); err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, wait, raw, "changed the scope of %s", app.Name)
+		},
+	}
+	cmd.Flags().BoolVar(&everybody, "clear", false, "for everybody, always, but for what else is typed")
+	scope.add(cmd, "include-group")
+	wait.add(cmd)
+	return cmd
+}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"interdict/internal/cli/client"
+	"interdict/internal/cli/moment"
+	"interdict/internal/cli/usage"
+	"interdict/internal/indicator"
+)
+
+// indicatorEdit says how an indicator is to be changed.
+type indicatorEdit struct {
+	action, severity, description, expires string
+	alert, everybody                       bool
+	scope                                  profileFlags
+}
+
+// never is the expiry of an indicator that has none.
+const never = "never"
+
+// body returns what is sent to change the indicator i.
+func (e *indicatorEdit) body(cmd *cobra.Command, i *indicator.Indicator) (map[string]any, error) {
+	body := map[string]any{}
+	for flag, value := range map[string]any{"action": e.action, "severity": e.severity, "description": e.description} {
+		if cmd.Flags().Changed(flag) {
+			body[flag] = value
+		}
+	}
+	if cmd.Flags().Changed("alert") {
+		body["generate_alert"] = e.alert
+	}
+	if cmd.Flags().Changed("expires") {
+		at := time.Time{}
+		if e.expires != never {
+			var err error
+			if at, err = moment.Parse("--expires", e.expires, time.Now(), moment.Ahead); err != nil {
+				return nil, err
+			}
+		}
+		body["expires_at"] = at
+	}
+	if e.everybody || e.scope.changed(cmd) {
+		wanted := i.Scope
+		if e.everybody {
+			wanted = indicator.Profile{}
+		}
+		e.scope.edit(cmd, &wanted)
+		body["scope"] = wanted
+	}
+	return body, nil
+}
+
+func newIndicatorSetCmd(s *session) *cobra.Command {
+	var e indicatorEdit
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "set ID",
+		Short: "Change a custom indicator in place",
+		Long: `Set changes what its flags name and leaves the rest, the indicator's id among
+it. Of the scope, what is typed takes the place of what was there, list by list;
+an empty value takes a list away, --clear all of them.`,
+		Example: `  interdict indicator set 01M84SC2ZQCA2EHZJHB86FZB6Z --action warn --wait
+  interdict indicator set 01M84SC2ZQCA2EHZJHB86FZB6Z --exclude-user root --expires never`,
+		Args: usage.Exactly("ID"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := usage.CheckEdit(cmd); err != nil {
+				return err
+			}
+			if err := e.scope.read(cmd); err != nil {
+				return err
+			}
+			c, err := s.client()
+			if err != nil {
+				return err
+			}
+			path := "/indicators/" + url.PathEscape(args[0])
+			raw, err := c.Get(cmd.Context(), path, nil)
+			if err != nil {
+				return err
+			}
+			i, err := client.Decode[indicator.Indicator](raw)
+			if err != nil {
+				return err
+			}
+			body, err := e.body(cmd, &i)
+			if err != nil {
+				return err
+			}
+			if raw, err = c.Patch(cmd.Context(), path, body); err != nil {
+				return err
+			}
+			return s.changed(cmd.Context(), c, wait, raw, "changed %s: %s %s", i.ID, i.Type, i.Value)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&e.action, "action", "", "what to do: `allow`, audit, warn or block")
+	f.StringVar(&e.severity, "severity", "", "how much it matters: `informational`, low, medium or high")
+	f.StringVar(&e.description, "description", "", "a `text` for those who wonder")
+	f.StringVar(&e.expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31, or never")
+	f.BoolVar(&e.alert, "alert", true, "whether its events raise alerts")
+	f.BoolVar(&e.everybody, "clear", false, "for everybody, always, but for what else is typed")
+	e.scope.add(cmd, "group")
+	wait.add(cmd)
+	return cmd
+}
