@@ -68,7 +68,7 @@ func (s *Service) compile(revision uint64, apply configuration.Edit) error {
 	}
 	s.mu.Lock()
 	changed := apply(s.state)
-	s.state.Revision = revision
+	s.state.Revision, s.state.At = revision, s.now()
 	if changed.Everything || len(changed.Indicators) > 0 {
 		s.nextExpiry = firstExpiry(s.state.Indicators)
 	}

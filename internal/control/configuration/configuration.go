@@ -11,6 +11,7 @@ import (
 	"interdict/internal/control/audience"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
+	"interdict/internal/staging"
 	"interdict/internal/store"
 )
 
@@ -24,6 +25,7 @@ func ReadAll(tx *store.Tx) (Edit, error) {
 		readInto(tx.Groups(), fresh.Groups, func(g *fleet.Group) string { return g.ID }),
 		readInto(tx.Policies(), fresh.Policies, func(p *fleet.Policy) string { return p.ID }),
 		readInto(tx.Indicators(), fresh.Indicators, func(i *indicator.Indicator) string { return i.ID }),
+		readInto(tx.Rollouts(), fresh.Rollouts, func(r *staging.Rollout) string { return r.ID }),
 		readInto(tx.Revocations(), fresh.Revocations, func(r *bypass.ScopedRevocation) string { return r.ID }),
 		readTaggings(tx, fresh), readFeatures(tx, fresh), readDevices(tx, fresh),
 	)
@@ -123,6 +125,11 @@ func readOne(tx *store.Tx, t store.Touched) (edit, error) {
 		return readDoc(tx.Indicators(), t.ID, func(s *audience.State, c *audience.Changed) map[string]indicator.Indicator {
 			c.Indicators[t.ID] = true
 			return s.Indicators
+		})
+	case store.KindRollout:
+		return readDoc(tx.Rollouts(), t.ID, func(s *audience.State, c *audience.Changed) map[string]staging.Rollout {
+			c.Rollouts = true
+			return s.Rollouts
 		})
 	case store.KindRevocation:
 		return readDoc(tx.Revocations(), t.ID, func(s *audience.State, c *audience.Changed) map[string]bypass.ScopedRevocation {
