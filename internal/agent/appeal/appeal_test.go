@@ -422,6 +422,16 @@ func TestRequest(t *testing.T) {
 	}
 }
 
+func TestARequestForAnAppHasNoHostThatNobodyUnderstands(t *testing.T) {
+	s := newScene(t)
+	for host, want := range map[string]string{"box.example": "box.example", "192.0.2.1": "192.0.2.1", `a\032b`: "", "com": ""} {
+		r, err := s.a.Request(t.Context(), s.refused(refusal(1, "App "+host, host, event.ActionBlocked)), 1, "")
+		if err != nil || r.Host != want {
+			t.Errorf("%q: got %q, %v, want %q", host, r.Host, err, want)
+		}
+	}
+}
+
 func TestARequestWaitsForTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t).live()
@@ -581,3 +591,23 @@ func TestRequestsAreBounded(t *testing.T) {
 
 // elapse lets time pass, in a synctest bubble.
 func elapse(d time.Duration) { <-time.After(d) }
+
+func FuzzTheFileIsRead(f *testing.F) {
+	f.Add([]byte(`{"schema":1,"bypasses":[{"id":"b","uid":1,"subject":"box","since":"2026-11-23T11:00:00Z","until":"2026-11-23T13:00:00Z"}],` +
+		`"requests":[{"id":"r","uid":1,"app_id":"box","state":"pending","sent_at":"2026-11-23T11:00:00Z"}]}`))
+	f.Add([]byte(`{"bypasses":[{"until":"9999-01-01T00:00:00Z"}],"requests":[{}]}`))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		s := newScene(t)
+		if err := os.WriteFile(s.cfg.File, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.restart()
+		s.a.tidyUp(t.Context())
+		for _, b := range s.a.Bypasses() {
+			if b.Until.Sub(s.now) > bypass.MaxAge {
+				t.Errorf("a bypass lasts until %s", b.Until)
+			}
+		}
+		s.a.Requests(t.Context(), nil)
+	})
+}

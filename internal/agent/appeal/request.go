@@ -9,6 +9,7 @@ import (
 
 	"interdict/internal/access"
 	"interdict/internal/fault"
+	"interdict/internal/indicator"
 )
 
 const (
@@ -90,7 +91,7 @@ func (a *Appeals) Request(ctx context.Context, id string, uid uint32, reason str
 	}
 	r := access.Request{
 		ID: ulid.Make().String(), Device: a.cfg.Device, UID: uid, User: s.Event.User.Name,
-		AppID: s.Event.AppID, AppName: s.Event.AppName, Host: s.Host(), Process: s.Event.Process.Path,
+		AppID: s.Event.AppID, AppName: s.Event.AppName, Host: hostFor(&s.Refusal), Process: s.Event.Process.Path,
 		Reason: reason, AskedAt: a.cfg.Now().UTC(), State: access.StatePending,
 	}
 	if err := a.file(r); err != nil {
@@ -99,6 +100,20 @@ func (a *Appeals) Request(ctx context.Context, id string, uid uint32, reason str
 	a.save(ctx)
 	token(a.unsent)
 	return r, nil
+}
+
+// hostFor is the host that a request is about. Where it is about an app the
+// host is for people to read; one that no indicator could have, as a look-up
+// may have said, would be refused with all the rest.
+func hostFor(r *Refusal) string {
+	host := r.Host()
+	if _, err := indicator.Parse(indicator.TypeDomain, host); err == nil || r.Event.AppID == "" {
+		return host
+	}
+	if _, err := indicator.Parse(indicator.TypeIP, host); err == nil {
+		return host
+	}
+	return ""
 }
 
 // file puts a request on the list.
