@@ -126,6 +126,7 @@ type Explanation struct {
 
 	App      string `json:"app_name,omitempty"`
 	PolicyID string `json:"policy_id,omitempty"`
+	Policy   string `json:"policy_name,omitempty"`
 	// Refused is the upshot, as far as anything is enforced.
 	Refused bool `json:"refused"`
 }
@@ -149,6 +150,6 @@ func (c *control) explain(w http.ResponseWriter, r *http.Request) {
 	}
 	reply(w, Explanation{
 		Schema: 2, Host: q.Host, Path: q.Path, IP: q.IP, User: q.User, Answer: answer,
-		App: d.AppName, PolicyID: d.PolicyID, Refused: d.Refuses(),
+		App: d.AppName, PolicyID: d.PolicyID, Policy: c.a.enforcer.policyNames()[d.PolicyID], Refused: d.Refuses(),
 	}, nil)
 }

@@ -47,6 +47,8 @@ type Status struct {
 	Mode     fleet.Mode     `json:"network_protection"`
 	FailMode fleet.FailMode `json:"fail_mode,omitempty"`
 	PolicyID string         `json:"policy_id,omitempty"`
+	// PolicyName is what the policy of PolicyID is called.
+	PolicyName string `json:"policy_name,omitempty"`
 	// Enforcing is false when no bundle is in force or all is suspended.
 	Enforcing bool `json:"enforcing"`
 	// Settings are all settings.
@@ -150,14 +152,16 @@ func (c *control) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	if rules := a.enforcer.rules(); rules != nil {
 		s.FailMode, s.PolicyID = rules.FailMode(), rules.PolicyID()
+		s.PolicyName = a.enforcer.policyNames()[s.PolicyID]
 	}
 	reply(w, s, nil)
 }
 
 // settings returns every setting, with what was set on this machine.
 func (a *agent) settings() []Setting {
-	all, set := a.enforcer.reportAll(), a.locals.Stored()
+	all, set, names := a.enforcer.reportAll(), a.locals.Stored(), a.enforcer.policyNames()
 	for i := range all {
+		all[i].PolicyName = names[all[i].Policy()]
 		if value, ok := set[all[i].Setting]; ok {
 			all[i].Set = &value
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"interdict/internal/agent/channel"
+	"interdict/internal/bundle"
 	"interdict/internal/fleet"
 )
 
@@ -13,7 +14,10 @@ const noAppControl = "this agent cannot stop programs from starting"
 // Setting is a setting as it is in force, and how that came about.
 type Setting struct {
 	channel.Value
-	State fleet.SettingState `json:"state"`
+	// PolicyName is what the policy of Source is called; empty if the value
+	// is not a policy's.
+	PolicyName string             `json:"policy_name,omitempty"`
+	State      fleet.SettingState `json:"state"`
 	// Text says why, where the state is not applied.
 	Text string `json:"text,omitempty"`
 	// Set is what "interdict-agent set" says, whether or not it counts; nil
@@ -69,4 +73,18 @@ func (e *enforcer) report() []fleet.SettingReport {
 		})
 	}
 	return reports
+}
+
+// policyNames returns the names of the policies that settings come from, by
+// id.
+func (e *enforcer) policyNames() map[string]string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	names := make(map[string]string)
+	for r := range e.said.server.Set.OfKind(bundle.KindPolicy) {
+		if r.Err == nil {
+			names[r.Key] = r.Value
+		}
+	}
+	return names
 }

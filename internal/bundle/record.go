@@ -34,6 +34,8 @@ const (
 	KindApp       Kind = "app"
 	KindIndicator Kind = "ind"
 	KindSpare     Kind = "spare"
+	// KindPolicy gives the name of a policy that settings come from.
+	KindPolicy Kind = "pol"
 	// KindRevocation ends bypasses of warnings.
 	KindRevocation Kind = "rev"
 )
@@ -44,7 +46,7 @@ type Record struct {
 	// Key is the setting's name, the app's id, the indicator's id, or the
 	// spared name.
 	Key string
-	// Value is the setting's value, the app's name, or the id of the app
+	// Value is the setting's value, the app's or policy's name, or the id of the app
 	// that a spared name belongs to.
 	Value string
 	// Origin is the policy a setting comes from; empty for a default.
@@ -66,6 +68,12 @@ func Setting(name, value, policyID string) Record {
 // notifications.
 func App(id, name string) Record {
 	return Record{Kind: KindApp, Key: id, Value: name}
+}
+
+// Policy returns the record that gives a policy's name, for people at the
+// device.
+func Policy(id, name string) Record {
+	return Record{Kind: KindPolicy, Key: id, Value: name}
 }
 
 // Indicator returns the record of an indicator.
@@ -99,7 +107,7 @@ func (r Record) line() (string, error) {
 	switch r.Kind {
 	case KindSetting:
 		fields = append(fields, r.Value, r.Origin)
-	case KindApp, KindSpare:
+	case KindApp, KindPolicy, KindSpare:
 		fields = append(fields, r.Value)
 	case KindIndicator:
 		i := &r.Indicator
@@ -176,7 +184,7 @@ func parseLine(line string) (Record, error) {
 	switch r.Kind {
 	case KindSetting:
 		r.Value, r.Origin = f[2], f[3]
-	case KindApp, KindSpare:
+	case KindApp, KindPolicy, KindSpare:
 		r.Value = f[2]
 	case KindIndicator:
 		i := &r.Indicator

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -138,7 +139,7 @@ func (c *commander) printSet(s agent.Setting, err error) error {
 func overruler(s agent.Setting) string {
 	switch s.Channel {
 	case fleet.ChannelServer:
-		return "policy " + s.Source + " of the server"
+		return "policy " + cmp.Or(s.PolicyName, s.Source) + " of the server"
 	case fleet.ChannelFile:
 		return s.Source
 	case fleet.ChannelEnvironment:

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -105,7 +106,7 @@ func origin(s agent.Setting) string {
 func source(s agent.Setting) string {
 	switch s.Channel {
 	case fleet.ChannelServer:
-		return "policy " + s.Source
+		return "policy " + cmp.Or(s.PolicyName, s.Source)
 	case fleet.ChannelFile:
 		return s.Source
 	case fleet.ChannelLocal:
@@ -129,7 +130,7 @@ func connection(s agent.Status) string {
 func protection(s agent.Status) string {
 	text := string(s.Mode)
 	if s.PolicyID != "" {
-		text += " by policy " + s.PolicyID
+		text += " by policy " + cmp.Or(s.PolicyName, s.PolicyID)
 	}
 	if !s.Enforcing {
 		text += ", but not enforcing"

@@ -219,7 +219,7 @@ func inMode(v agent.Explanation) string {
 		text += fmt.Sprintf(", by channel %s", v.Settings[i].Channel)
 	}
 	if v.PolicyID != "" {
-		text += ", policy " + v.PolicyID
+		text += ", policy " + cmp.Or(v.Policy, v.PolicyID)
 	}
 	if v.Version > 0 {
 		text += ", bundle " + utoa(v.Version)

@@ -17,6 +17,8 @@ import (
 // and groups there are.
 type plan struct {
 	policies []fleet.Policy
+	// names are what policies are called, by id.
+	names    map[string]string
 	taggings []cloudapp.Tagging
 	trials   []staging.Rollout
 	// variants are the policies and tags with some of the trials, by the
@@ -76,6 +78,15 @@ func newPlan(state *State, custom *customs) *plan {
 		trials: staging.Trials(sortedValues(state.Rollouts)), variants: make(map[string]*variant),
 		relevant: make(map[string]uint32), distinct: make(map[string]bool), devices: make(map[fleet.DeviceID]uint32),
 		definitions: fleet.Definitions(), keys: make(map[string]string), tagged: make(map[*cloudapp.Tagging]bundle.Set),
+	}
+	p.names = make(map[string]string, len(p.policies))
+	for i := range p.policies {
+		p.names[p.policies[i].ID] = p.policies[i].Name
+	}
+	for i := range p.trials {
+		if after := p.trials[i].AfterPolicy; after != nil {
+			p.names[after.ID] = after.Name
+		}
 	}
 	var revoked []indicator.Scope
 	for _, r := range sortedValues(state.Revocations) {

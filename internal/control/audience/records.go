@@ -32,15 +32,21 @@ func (w *work) sets() ([]bundle.Set, error) {
 	return sets, nil
 }
 
-// records are the settings, revocations, and spared names.
+// records are the settings, the names of their policies, revocations, and spared names.
 func (w *work) records(enforced []*cloudapp.Tagging) []bundle.Record {
 	revoked, spares := w.plan.revoked.Covering(w.groups), w.compiler.config.Index.Spares(enforced)
-	records := make([]bundle.Record, 0, len(w.plan.definitions)+len(revoked)+len(spares))
+	records := make([]bundle.Record, 0, 2*len(w.plan.definitions)+len(revoked)+len(spares))
+	named := make(map[string]bool)
 	for i := range w.plan.definitions {
 		d := &w.plan.definitions[i]
 		// A text that nobody set is no record.
+		origin := w.effective.Origin[d.Name]
 		if value := d.Get(&w.effective.Settings); value != "" {
-			records = append(records, bundle.Setting(d.Name, value, w.effective.Origin[d.Name]))
+			records = append(records, bundle.Setting(d.Name, value, origin))
+		}
+		if origin != "" && !named[origin] {
+			named[origin] = true
+			records = append(records, bundle.Policy(origin, w.plan.names[origin]))
 		}
 	}
 	for _, i := range revoked {
@@ -108,7 +114,8 @@ func (w *work) key() string {
 	}
 	for i := range w.plan.definitions {
 		d := &w.plan.definitions[i]
-		add(d.Name, d.Get(&w.effective.Settings), w.effective.Origin[d.Name])
+		origin := w.effective.Origin[d.Name]
+		add(d.Name, d.Get(&w.effective.Settings), origin, w.plan.names[origin])
 	}
 	for i := range w.effective.Conflicts {
 		c := &w.effective.Conflicts[i]
