@@ -8,7 +8,8 @@
 // Everything happens inside namespaces that only the lab's processes see:
 // network, mounts and, for an ordinary user, user ids. Enter starts the
 // program again inside them. There the program is root, /run is an empty file
-// system in memory, and the resolver's configuration points to the lab's DNS.
+// system in memory, the resolver's configuration points to the lab's DNS, and
+// the accounts are those of the lab's users. Hosts share their files.
 // Nothing on the machine itself is changed, so that nothing is left when the
 // last process ends, however it ends; programs on hosts die with the process
 // that started them.
@@ -36,13 +37,24 @@ import (
 // maxHosts is how many hosts the address plan has room for.
 const maxHosts = 60
 
-// runDir is where /run is hidden by an empty file system inside the lab.
-const runDir = "/run"
+const (
+	// runDir is where /run is hidden by an empty file system inside the lab.
+	runDir = "/run"
+	// labDir is Lab.Dir.
+	labDir = runDir + "/lab"
+)
 
-// Config says which lab to build. All fields are required.
+// nameRule says in words what validName checks.
+const nameRule = "1 to 8 letters a-z or digits"
+
+// Config says which lab to build.
 type Config struct {
 	// Hosts are the names of the hosts: 1 to 8 letters a-z and digits each.
-	Hosts  []string
+	Hosts []string
+	// Users have accounts on every host. Without any the machine's own
+	// accounts show.
+	Users []User
+	// Logger is required.
 	Logger *slog.Logger
 }
 
@@ -61,6 +73,7 @@ type Lab struct {
 	// with the lab's last process.
 	Dir   string
 	hosts []Host
+	users []User
 	ca    *internet.CA
 	net   *internet.Internet
 }
@@ -77,7 +90,7 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the lab: %w", err)
 	}
-	l := &Lab{Dir: filepath.Join(runDir, "lab"), ca: ca}
+	l := &Lab{Dir: labDir, ca: ca}
 	if err := l.build(ctx, cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("building the lab: %w", err), l.Close())
 	}
@@ -93,14 +106,19 @@ func (c Config) validate() error {
 		errs = append(errs, fmt.Errorf("%d hosts are more than %d", len(c.Hosts), maxHosts))
 	}
 	for i, name := range c.Hosts {
-		if len(name) < 1 || len(name) > 8 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-			errs = append(errs, fmt.Errorf("host name %q must be 1 to 8 letters a-z or digits", name))
+		if !validName(name) {
+			errs = append(errs, fmt.Errorf("host name %q must be %s", name, nameRule))
 		}
 		if slices.Contains(c.Hosts[:i], name) {
 			errs = append(errs, fmt.Errorf("host name %q is there twice", name))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, validateUsers(c.Users))...)
+}
+
+// validName reports whether a name is one that nothing has to quote.
+func validName(name string) bool {
+	return name != "" && len(name) <= 8 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
 }
 
 // build makes everything in order. Close undoes what was made.
@@ -114,7 +132,10 @@ func (l *Lab) build(ctx context.Context, cfg Config) error {
 	if err := writePublic(l.CAFile(), l.ca.PEM()); err != nil {
 		return fmt.Errorf("writing the demo CA: %w", err)
 	}
-	if err := useResolver(l.Dir, dnsAddr4); err != nil {
+	if err := hideFiles(l.Dir, resolverFiles(dnsAddr4)); err != nil {
+		return err
+	}
+	if err := l.addUsers(cfg.Users); err != nil {
 		return err
 	}
 	plan := newPlan(cfg.Hosts)
@@ -131,6 +152,15 @@ func (l *Lab) build(ctx context.Context, cfg Config) error {
 		IPv4: namePrefix4, IPv6: namePrefix6, Hosts: names, CA: l.ca, Logger: cfg.Logger,
 	})
 	return err
+}
+
+// resolverFiles make ordinary programs look names up in the files of the host
+// and at a DNS server.
+func resolverFiles(server netip.Addr) map[string]string {
+	return map[string]string{
+		"/etc/resolv.conf":   "nameserver " + server.String() + "\noptions timeout:2 attempts:2\n",
+		"/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
+	}
 }
 
 // Close ends the small Internet and every process that still runs on a host.

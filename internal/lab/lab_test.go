@@ -41,7 +41,7 @@ func output(t *testing.T, l *lab.Lab, host, program string, args ...string) stri
 }
 
 func TestLab(t *testing.T) {
-	l := labtest.New(t, "anna", "ben")
+	l := labtest.NewWithUsers(t, []lab.User{{Name: "alice", UID: 2001, Groups: []string{"finance", "audit"}}, {Name: "bob", UID: 2002, Groups: []string{"finance"}}}, "anna", "ben")
 	t.Logf("privilege: %s", lab.CurrentPrivilege())
 	t.Run("curl on a host reaches any name", func(t *testing.T) { testCurl(t, l) })
 	t.Run("hosts have names and reach each other", func(t *testing.T) { testHosts(t, l) })
@@ -53,6 +53,8 @@ func TestLab(t *testing.T) {
 	t.Run("a link can be cut and mended", func(t *testing.T) { testLink(t, l) })
 	t.Run("the packet filter works on a host", func(t *testing.T) { testFilter(t, l) })
 	t.Run("a program ends with its context", func(t *testing.T) { testCancel(t, l) })
+	t.Run("every host knows the users", func(t *testing.T) { testAccounts(t, l) })
+	t.Run("a program runs as a user", func(t *testing.T) { testUser(t, l) })
 }
 
 func testCurl(t *testing.T, l *lab.Lab) {
@@ -259,6 +261,44 @@ func testCancel(t *testing.T, l *lab.Lab) {
 	}
 	if got := output(t, l, "anna", "ip", "netns", "pids", l.Host("anna").Namespace); strings.Contains(got, fmt.Sprint(cmd.Process.Pid)) {
 		t.Errorf("process %d still runs", cmd.Process.Pid)
+	}
+}
+
+func testAccounts(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	want := "alice:x:2001:2001::/run/lab/home/alice:/bin/sh\nfinance:x:60000:alice,bob\naudit:x:60001:alice\n"
+	got := output(t, l, "ben", "getent", "passwd", "alice") + output(t, l, "anna", "getent", "group", "finance", "audit")
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+}
+
+func testUser(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	labtest.RequireUsers(t, l)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	const script = `id; pwd; stat -c %a:%U . "$XDG_RUNTIME_DIR"; grep Cap /proc/self/status; touch "$HOME/mine" && ls; ls ../bob; curl -sS http://www.example.com/`
+	out, err := l.CommandAs(ctx, "ben", "alice", "sh", "-c", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, want := range []string{
+		"uid=2001(alice) gid=2001(alice) groups=2001(alice),60000(finance),60001(audit)\n/run/lab/home/alice\n700:alice\n700:alice\n",
+		"CapEff:\t0000000000000000\n", "mine\n", "Permission denied\n", "this is www.example.com",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("got\n%swant it to contain\n%s", out, want)
+		}
+	}
+	// It ends when its context does, though it is somebody else's.
+	cmd := l.CommandAs(ctx, "anna", "bob", "sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := cmd.Wait(); err == nil {
+		t.Error("sleep ended without an error")
 	}
 }
 

@@ -49,7 +49,12 @@ type Tool struct {
 
 // Tools are the programs that every lab needs.
 func Tools() []Tool {
-	return []Tool{{Command: "ip", Package: "iproute2"}, {Command: "unshare", Package: "util-linux"}, {Command: "nsenter", Package: "util-linux"}}
+	return []Tool{
+		{Command: "ip", Package: "iproute2"},
+		{Command: "unshare", Package: "util-linux"},
+		{Command: "nsenter", Package: "util-linux"},
+		{Command: "setpriv", Package: "util-linux"},
+	}
 }
 
 // MissingError says which tools are not installed.

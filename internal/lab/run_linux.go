@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,17 +77,13 @@ func hideMachine() error {
 	return nil
 }
 
-// useResolver makes ordinary programs ask a DNS server: it hides the
-// machine's resolver configuration behind files in dir.
-func useResolver(dir string, server netip.Addr) error {
-	files := map[string]string{
-		"/etc/resolv.conf":   "nameserver " + server.String() + "\noptions timeout:2 attempts:2\n",
-		"/etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
-	}
+// hideFiles hides files of the machine, by their paths, behind files in dir with
+// other contents.
+func hideFiles(dir string, files map[string]string) error {
 	for target, text := range files {
 		source := filepath.Join(dir, filepath.Base(target))
 		if err := writePublic(source, []byte(text)); err != nil {
-			return fmt.Errorf("writing the lab's resolver configuration: %w", err)
+			return fmt.Errorf("writing what hides %s: %w", target, err)
 		}
 		if err := hideFile(source, target); err != nil {
 			return err
@@ -127,7 +122,7 @@ func hideFile(source, target string) error {
 // groups that the agent needs.
 func inNamespace(ctx context.Context, namespace, program string, args []string) *exec.Cmd {
 	all := append([]string{"--net=" + filepath.Join(runDir, "netns", namespace), "--", program}, args...)
-	cmd := exec.CommandContext(ctx, "nsenter", all...)
+	cmd := exec.CommandContext(ctx, "nsenter", all...) //nolint:gosec // the lab runs what it is told to
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	return cmd
 }

@@ -5,7 +5,6 @@ package lab
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"os/exec"
 )
@@ -20,7 +19,7 @@ func isolationError(error) error { return errLinuxOnly }
 
 func hideMachine() error { return errLinuxOnly }
 
-func useResolver(string, netip.Addr) error { return errLinuxOnly }
+func hideFiles(string, map[string]string) error { return errLinuxOnly }
 
 func endProcesses(string) error { return errLinuxOnly }
 

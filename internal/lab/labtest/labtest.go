@@ -49,12 +49,19 @@ func Require(tb testing.TB) {
 	tb.Skipf("SKIPPED: this test needs a lab: %v", err)
 }
 
-// New builds a lab that ends with the test. As a process can have one lab
-// only, a package calls it in one test, or keeps the lab in TestMain.
+// New builds a lab without users that ends with the test. As a process can
+// have one lab only, a package calls it in one test, or keeps the lab in
+// TestMain.
 func New(tb testing.TB, hosts ...string) *lab.Lab {
 	tb.Helper()
+	return NewWithUsers(tb, nil, hosts...)
+}
+
+// NewWithUsers is New with users.
+func NewWithUsers(tb testing.TB, users []lab.User, hosts ...string) *lab.Lab {
+	tb.Helper()
 	Require(tb)
-	l, err := lab.New(context.WithoutCancel(tb.Context()), lab.Config{Hosts: hosts, Logger: slog.New(slog.DiscardHandler)})
+	l, err := lab.New(context.WithoutCancel(tb.Context()), lab.Config{Hosts: hosts, Users: users, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -64,4 +71,18 @@ func New(tb testing.TB, hosts ...string) *lab.Lab {
 		}
 	})
 	return l
+}
+
+// RequireUsers skips a test in a lab that cannot run programs as its users,
+// or fails it if CI is set.
+func RequireUsers(tb testing.TB, l *lab.Lab) {
+	tb.Helper()
+	err := l.CheckUsers()
+	if err == nil {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		tb.Fatalf("this test needs users: %v", err)
+	}
+	tb.Skipf("SKIPPED: this test needs users: %v", err)
 }
