@@ -202,6 +202,7 @@ func broken() []struct {
 			f.EncryptedDNS = []doctor.Connection{{Program: "systemd-resolve", PID: 8, Remote: netip.MustParseAddrPort("203.0.113.8:853"), Protocol: "DNS over TLS"}}
 		}, "encrypted_dns", info, "systemd-resolved asks"},
 		{"Docker", func(f *doctor.Facts) { f.Programs = append(f.Programs, doctor.Program{PID: 5, Name: "dockerd"}) }, "firewall_managers", info, "Docker"},
+		{"a firewall that has no program", func(f *doctor.Facts) { f.Firewalls = []string{"ufw"} }, "firewall_managers", info, "ufw"},
 		{"a firewall that deletes everything", func(f *doctor.Facts) { f.FlushesRules = []string{"/etc/nftables.conf"} }, "firewall_managers", info, "/etc/nftables.conf"},
 		{"another guard", func(f *doctor.Facts) { f.Programs = append(f.Programs, doctor.Program{PID: 5, Name: "falcon-sensor"}) }, "security_software", info, "CrowdStrike"},
 		{"a VPN", func(f *doctor.Facts) {

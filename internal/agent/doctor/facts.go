@@ -53,6 +53,9 @@ type Facts struct {
 	EncryptedDNS []Connection
 	// Programs are running programs that matter to the agent.
 	Programs []Program
+	// Firewalls are those that are set up to write rules and need not run for
+	// that.
+	Firewalls []string
 	// FlushesRules are files of firewalls that delete all rules when they
 	// are loaded.
 	FlushesRules []string

@@ -81,9 +81,10 @@ func firewallManagers(f *Facts) []Finding {
 	for name := range programsOf(f, firewallPrograms()) {
 		names = append(names, name)
 	}
+	names = append(names, f.Firewalls...)
 	slices.Sort(names)
 	if len(names) > 0 {
-		found = append(found, info("running: %s", strings.Join(names, ", ")).
+		found = append(found, info("in use: %s", strings.Join(names, ", ")).
 			means("they keep to tables of their own; what they delete of the agent's it puts back"))
 	}
 	for _, file := range f.FlushesRules {
@@ -91,7 +92,7 @@ func firewallManagers(f *Facts) []Finding {
 			means("a running agent puts its own back at once; without one they stay away"))
 	}
 	if len(found) == 0 {
-		return ok("none is known to run")
+		return ok("none that is known is in use")
 	}
 	return found
 }

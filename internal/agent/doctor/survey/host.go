@@ -125,6 +125,33 @@ func kindOf(uevent []byte) string {
 	return ""
 }
 
+// firewalls returns those that write their rules once and do not run: ufw(8),
+// services that load rules when the machine starts, and whoever left rules of
+// the old iptables.
+func firewalls(root fs.FS) []string {
+	var found []string
+	if content, err := fs.ReadFile(root, "etc/ufw/ufw.conf"); err == nil && slices.Contains(strings.Fields(string(content)), "ENABLED=yes") {
+		found = append(found, "ufw")
+	}
+	for _, unit := range []string{"nftables.service", "netfilter-persistent.service", "iptables.service", "shorewall.service"} {
+		if enabled(root, unit) {
+			found = append(found, unit)
+		}
+	}
+	for _, tables := range []string{"ip_tables_names", "ip6_tables_names"} {
+		if content, err := fs.ReadFile(root, "proc/thread-self/net/"+tables); err == nil && len(content) > 0 {
+			return append(found, "legacy iptables")
+		}
+	}
+	return found
+}
+
+// enabled reports whether a unit of systemd is wanted by a target.
+func enabled(root fs.FS, unit string) bool {
+	wanted, err := fs.Glob(root, "etc/systemd/system/*.wants/"+unit)
+	return err == nil && len(wanted) > 0
+}
+
 // flushingFiles returns the files of firewalls, as far as they are in use,
 // that delete all rules when they are loaded.
 func flushingFiles(root fs.FS) []string {
@@ -138,8 +165,7 @@ func flushingFiles(root fs.FS) []string {
 		if err != nil || !flushes(content) {
 			continue
 		}
-		// A unit that is enabled is wanted by a target.
-		if wanted, err := fs.Glob(root, "etc/systemd/system/*.wants/"+f.unit); err == nil && len(wanted) > 0 {
+		if enabled(root, f.unit) {
 			found = append(found, "/"+f.file)
 		}
 	}

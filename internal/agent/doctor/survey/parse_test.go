@@ -144,6 +144,23 @@ func TestAFirewallThatDeletesAllRulesIsNamedIfItIsUsed(t *testing.T) {
 	}
 }
 
+func TestFirewallsThatDoNotRunAreFound(t *testing.T) {
+	for name, test := range map[string]struct {
+		root fstest.MapFS
+		want []string
+	}{
+		"none":           {fstest.MapFS{"etc/ufw/ufw.conf": text("ENABLED=no\n")}, nil},
+		"ufw":            {fstest.MapFS{"etc/ufw/ufw.conf": text("# ufw\nENABLED=yes\nLOGLEVEL=low\n")}, []string{"ufw"}},
+		"a service":      {fstest.MapFS{"etc/systemd/system/multi-user.target.wants/netfilter-persistent.service": text("")}, []string{"netfilter-persistent.service"}},
+		"old iptables":   {fstest.MapFS{"proc/thread-self/net/ip_tables_names": text("filter\n")}, []string{"legacy iptables"}},
+		"unused modules": {fstest.MapFS{"proc/thread-self/net/ip_tables_names": text("")}, nil},
+	} {
+		if diff := cmp.Diff(test.want, firewalls(test.root)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestProgramsAreFoundWithTheirSocketsAndNamespaces(t *testing.T) {
 	proc := fstest.MapFS{
 		"thread-self/ns/net": link("net:[1]"),

@@ -46,7 +46,7 @@ func Take(ctx context.Context, c Config) doctor.Facts {
 		Now: time.Now(), Version: version.String(), UID: os.Geteuid(),
 		Release: release(), Features: features(ctx), Unsynchronised: unsynchronised(),
 		Directory: directory(c.Dir),
-		Resolving: resolving(c.Root), Interfaces: interfaces(c.Root), FlushesRules: flushingFiles(c.Root),
+		Resolving: resolving(c.Root), Interfaces: interfaces(c.Root), Firewalls: firewalls(c.Root), FlushesRules: flushingFiles(c.Root),
 	}
 	_, err := fs.Stat(c.Root, "run/systemd/journal/socket")
 	f.SystemJournal = err == nil
