@@ -19,16 +19,18 @@ import (
 
 // impact is what a tag would do, as the API tells it.
 type impact struct {
-	Tag     cloudapp.Tag `json:"tag"`
-	Since   time.Time    `json:"since"`
-	Devices int          `json:"devices"`
-	Include []groupSize  `json:"include_groups"`
-	Exclude []groupSize  `json:"exclude_groups"`
-	Total   appUse       `json:"total"`
-	Apps    []appImpact  `json:"apps"`
+	Tag     cloudapp.Tag      `json:"tag"`
+	Since   time.Time         `json:"since"`
+	Scope   indicator.Profile `json:"scope"`
+	Devices int               `json:"devices"`
+	Include []groupSize       `json:"include_groups"`
+	Exclude []groupSize       `json:"exclude_groups"`
+	Total   appUse            `json:"total"`
+	Apps    []appImpact       `json:"apps"`
 }
 
 type groupSize struct {
+	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Devices int    `json:"devices"`
 }
@@ -124,7 +126,7 @@ func (s *session) printImpact(i impact, groups names) error {
 		}
 	}
 	fmt.Fprintf(w, "tag %s reaches %s: %s\n", i.Tag, output.Count(i.Devices, "device", "devices"),
-		output.Printable(output.Scope(sizes(i.Include), sizes(i.Exclude))))
+		output.Printable(i.reach()))
 	use := func(u appUse) {
 		line("used since "+i.Since.UTC().Format(time.DateOnly), u.String())
 		line("most on", counts(u.TopDevices))
@@ -147,6 +149,15 @@ func (s *session) printImpact(i impact, groups names) error {
 	return w.Flush()
 }
 
+// reach says whom the tag is for, with the sizes of groups.
+func (i *impact) reach() string {
+	named := make(names)
+	for _, g := range append(i.Include, i.Exclude...) {
+		named[g.ID] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
+	}
+	return named.profile(&i.Scope)
+}
+
 // String says by how many apps were used.
 func (u appUse) String() string {
 	if u.Devices == 0 {
@@ -161,7 +172,7 @@ func (a *appImpact) title(groups names) string {
 	if a.Tagging.Tag == cloudapp.TagNone {
 		return fmt.Sprintf("%s (%s), not tagged", a.ID, a.Name)
 	}
-	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, groups.scope(a.Tagging.Scope.Scope))
+	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, groups.profile(&a.Tagging.Scope))
 }
 
 func (a *appImpact) spared() string {
@@ -176,10 +187,7 @@ func (a *appImpact) allowed(groups names) string {
 	all := make([]string, len(a.Allows))
 	for j := range a.Allows {
 		i := &a.Allows[j]
-		all[j] = i.Value + " for " + groups.scope(i.Scope.Scope)
-		if len(i.Scope.IncludeUsers) > 0 {
-			all[j] += ", users " + strings.Join(i.Scope.IncludeUsers, " ")
-		}
+		all[j] = i.Value + " for " + groups.profile(&i.Scope)
 		if !i.ExpiresAt.IsZero() {
 			all[j] += ", until " + output.Time(i.ExpiresAt)
 		}
@@ -187,15 +195,7 @@ func (a *appImpact) allowed(groups names) string {
 	if len(all) > maxNames {
 		all = append(all[:maxNames], fmt.Sprintf("%d more", len(all)-maxNames))
 	}
-	return strings.Join(all, "; ")
-}
-
-func sizes(groups []groupSize) []string {
-	all := make([]string, len(groups))
-	for i, g := range groups {
-		all[i] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
-	}
-	return all
+	return strings.Join(all, " | ")
 }
 
 func counts(all []nameCount) string {

@@ -32,6 +32,9 @@ type Impact struct {
 	Tag cloudapp.Tag `json:"tag" enum:"none,sanctioned,unsanctioned,monitored"`
 	// Since is from when on use counts.
 	Since time.Time `json:"since"`
+	// Scope is that of the tag, with the ids of its groups. Whom of the users of a
+	// device it is for, only the device knows: they are not told apart here.
+	Scope indicator.Profile `json:"scope"`
 	// Devices is how many devices are in scope.
 	Devices int `json:"devices"`
 	// Include and Exclude are the groups of the scope, with how many devices
@@ -178,6 +181,7 @@ func (w *work) plan(impact *Impact, apps []cloudapp.App, state *audience.State, 
 	if err := faults.Err("the impact cannot be told"); err != nil {
 		return err
 	}
+	impact.Scope = profile
 	impact.Include, impact.Exclude = sizes(scope.Include, state, snapshot), sizes(scope.Exclude, state, snapshot)
 	for id, d := range state.Devices {
 		w.names[id] = d.Name

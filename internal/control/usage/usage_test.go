@@ -185,6 +185,9 @@ func TestTheImpactOfATagIsToldAndNothingElseHappens(t *testing.T) {
 			if revision(t, s) != before || auditLog(t, s) != log {
 				t.Errorf("asking for the impact made revision %d of %d, or %d audit entries of %d", revision(t, s), before, auditLog(t, s), log)
 			}
+			if diff := cmp.Diff(scopeOf(finance), got.Scope); diff != "" {
+				t.Errorf("scope (-want +got):\n%s", diff)
+			}
 			if diff := cmp.Diff([]usage.GroupSize{{ID: finance, Name: "finance", Devices: 2}}, got.Include); diff != "" || got.Devices != 2 {
 				t.Errorf("%d devices are in scope, want 2 (-want +got):\n%s", got.Devices, diff)
 			}
