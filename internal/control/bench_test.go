@@ -25,7 +25,7 @@ func fill(tb testing.TB, c store.Config, devices, indicators int) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	_, err = st.Change(tb.Context(), func(tx *store.Tx) error {
 		for i := range devices {
-			if err = tx.Devices().Put(fleet.Device{ID: deviceID(i), Name: fmt.Sprint(i), EnrolledAt: at, Version: 1}); err != nil {
+			if err = tx.Devices().Put(fleet.Device{ID: deviceID(i), Name: fmt.Sprint(i), Hostname: "host", AgentVersion: "1", EnrolledAt: at, Version: 1}); err != nil {
 				return err
 			}
 		}
@@ -91,4 +91,41 @@ func BenchmarkAcknowledge(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkPolicyStatus measures the counts of a policy that 10,000 devices have
+// to enforce.
+func BenchmarkPolicyStatus(b *testing.B) {
+	c := store.Config{Dir: b.TempDir()}
+	fill(b, c, 10_000, 0)
+	s := controltest.Start(b, c, controltest.NewClock())
+	s.NewPolicy("standard", fleet.ModeBlock)
+	b.ResetTimer()
+	for range b.N {
+		status, err := s.PolicyStatus(b.Context(), "standard")
+		if err != nil || status.Counts.Offline != 10_000 {
+			b.Fatalf("got %+v (%v), want all devices offline", status.Counts, err)
+		}
+	}
+}
+
+// BenchmarkReconnect measures the reconnecting of a device that says the same of
+// itself as before. Nothing of it waits for the store.
+func BenchmarkReconnect(b *testing.B) {
+	c := store.Config{Dir: b.TempDir()}
+	fill(b, c, 10_000, 0)
+	s := controltest.Start(b, c, controltest.NewClock())
+	before := s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagSanctioned})
+	b.ResetTimer()
+	for i := range b.N {
+		session, err := s.Connect(b.Context(), deviceID(i%10_000), bundle.Facts{Hostname: "host", AgentVersion: "1"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		session.Close()
+	}
+	b.StopTimer()
+	if after := s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone}); after.Revision != before.Revision+1 {
+		b.Errorf("it made %d changes", after.Revision-before.Revision-1)
+	}
 }

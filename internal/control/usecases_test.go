@@ -256,7 +256,7 @@ func TestADeviceAheadOfTheServerKeepsWhatItHas(t *testing.T) {
 	s := controltest.OnSQLite(t)
 	d := s.NewDevice("d")
 	_, err := s.Bundle(t.Context(), d.ID, 1_000_000, "another")
-	controltest.WantFault(t, err, fault.Conflict)
+	controltest.WantFault(t, err, fault.Unavailable)
 }
 
 func TestAnAcknowledgementThatCannotBeKeptHarmsNobody(t *testing.T) {
@@ -306,7 +306,7 @@ func TestSyncWaitsForTheAcknowledgement(t *testing.T) {
 	s := controltest.OnSQLite(t)
 	d := s.NewDevice("d")
 	_, err := s.SyncDevice(t.Context(), controltest.Admin(), "d")
-	controltest.WantFault(t, err, fault.Unavailable)
+	controltest.WantFault(t, err, fault.Conflict)
 	session := d.Open()
 	controltest.Next(t, session, bundle.MessageHello)
 
