@@ -75,6 +75,9 @@ type site struct {
 	// busy holds batches up while it is not nil and not closed.
 	busy    chan struct{}
 	deleted bool
+	// question is asked on the stream, answers are what came of it.
+	question *bundle.Question
+	answers  chan bundle.Answer
 }
 
 func newSite(t *testing.T) *site {
@@ -85,7 +88,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, dir: dir}
+	s := &site{t: t, dir: dir, answers: make(chan bundle.Answer, 1)}
 	ca, caKey := s.certificate(nil, nil, "CA")
 	public, signing, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -100,6 +103,12 @@ func newSite(t *testing.T) *site {
 	mux.HandleFunc("GET "+bundle.PathBundle, s.bundle)
 	mux.HandleFunc("POST "+bundle.PathApplied, s.applied)
 	mux.HandleFunc("POST "+bundle.PathEvents, s.takeEvents)
+	mux.HandleFunc("POST "+bundle.PathAnswer, func(w http.ResponseWriter, r *http.Request) {
+		var a bundle.Answer
+		_ = json.NewDecoder(r.Body).Decode(&a)
+		s.answers <- a
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("POST "+bundle.PathUnenroll, func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		s.deleted = true
@@ -184,6 +193,9 @@ func (s *site) publish(b state.Bundle) {
 
 func (s *site) stream(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(bundle.Message{Type: bundle.MessageHello, PingSeconds: 60, Now: time.Now()})
+	if s.question != nil {
+		_ = json.NewEncoder(w).Encode(bundle.Message{Type: bundle.MessageAsk, Question: s.question})
+	}
 	_ = http.NewResponseController(w).Flush()
 	<-r.Context().Done()
 }

@@ -150,3 +150,17 @@ func TestAnAnswerHasTheLastEventAboutTheDestination(t *testing.T) {
 		t.Errorf("after its time is up the log is still read: %+v", got)
 	}
 }
+
+func TestTheServerGetsAnAnswer(t *testing.T) {
+	s := newSite(t)
+	s.question = &bundle.Question{ID: "q-1", Host: "tunes.example"}
+	s.run()
+	select {
+	case got := <-s.answers:
+		if got.ID != "q-1" || got.Error != "" || len(got.Settings) != len(fleet.Definitions()) {
+			t.Errorf("got %+v, want an answer with all settings", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("there was no answer")
+	}
+}
