@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,7 @@ func warnedOf(uid uint32, app, host, program string) appeal.Standing {
 type house struct {
 	*Notifier
 	settings fleet.Settings
+	mu       sync.Mutex // Guards said: time alone orders nothing.
 	said     []string
 	helpers  map[uint32]*fakeHelper
 	// acts are the calls of Continue and Request, failing what they say.
@@ -63,6 +65,8 @@ type fakeHelper struct {
 }
 
 func (f *fakeHelper) say(format string, args ...any) error {
+	f.h.mu.Lock()
+	defer f.h.mu.Unlock()
 	f.h.said = append(f.h.said, f.name+" "+fmt.Sprintf(format, args...))
 	return nil
 }
@@ -132,10 +136,18 @@ func newHouse(t *testing.T) *house {
 func (h *house) saw(t *testing.T, when string, want ...string) {
 	t.Helper()
 	synctest.Wait()
-	if diff := cmp.Diff(want, h.said); diff != "" {
+	if diff := cmp.Diff(want, h.take()); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", when, diff)
 	}
+}
+
+// take returns what was said since it was last called.
+func (h *house) take() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	said := h.said
 	h.said = nil
+	return said
 }
 
 func TestEachUserIsToldOfAnAppAndAProgramOnceInAWhile(t *testing.T) {
@@ -200,7 +212,7 @@ func TestWhatButtonsDo(t *testing.T) {
 				h.settings.BypassReason, h.failing = test.demand, test.failing
 				h.Refused(test.refusal)
 				synctest.Wait()
-				h.said = nil
+				h.take()
 				h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Shown})
 				h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Invoked, Action: test.action})
 				// Whatever it is, it is done once.
@@ -243,7 +255,7 @@ func TestAHelperLivesWhileSomethingIsOpen(t *testing.T) {
 		tell := func() {
 			h.Refused(refusedOf(1, "Tunes", "", "curl"))
 			synctest.Wait()
-			h.said = nil
+			h.take()
 		}
 		tell()
 		h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Closed})
@@ -272,8 +284,8 @@ func TestWhatIsOpenIsBounded(t *testing.T) {
 			h.Refused(refusedOf(1, "App"+strconv.Itoa(i), "", "curl"))
 			synctest.Wait()
 		}
-		if last := h.said[maxOpen]; last != "1 withdraw 1" {
-			t.Errorf("the oldest does not make room: %q", h.said)
+		if said := h.take(); said[maxOpen] != "1 withdraw 1" {
+			t.Errorf("the oldest does not make room: %q", said)
 		}
 		for uid := range uint32(2 * maxHelpers) {
 			h.Refused(refusedOf(uid+10, "Tunes", "", "curl"))
