@@ -66,8 +66,8 @@ func encryptedDNS(f *Facts) []Finding {
 	return found
 }
 
-// kinds of programs that share the kernel's packet filter with the agent, by
-// the name the kernel knows them by, which has 15 bytes at most.
+// firewallPrograms are programs that share the kernel's packet filter with the
+// agent, by the name the kernel knows them by, which has 15 bytes at most.
 func firewallPrograms() map[string]string {
 	return map[string]string{
 		"firewalld": "firewalld", "dockerd": "Docker", "containerd": "containerd", "kube-proxy": "kube-proxy", "kubelet": "Kubernetes",
