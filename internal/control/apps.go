@@ -13,6 +13,7 @@ import (
 	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
+	"interdict/internal/staging"
 	"interdict/internal/store"
 )
 
@@ -123,6 +124,9 @@ func (s *Service) TagApps(ctx context.Context, actor Actor, r TagRequest) (Chang
 
 // tag writes one tagging. An untagged app has none.
 func (s *Service) tag(tx *store.Tx, actor Actor, t cloudapp.Tagging) error {
+	if err := CheckNotOnTrial(tx, staging.TargetTag, t.AppID, t.AppID); err != nil {
+		return err
+	}
 	before, err := tx.Taggings().Get(t.AppID)
 	missing := errors.Is(err, store.ErrNotFound)
 	switch {
@@ -178,7 +182,7 @@ func (s *Service) scopeTag(tx *store.Tx, actor Actor, id string, scope indicator
 	if err != nil || before.Scope.Equal(&scope) {
 		return err
 	}
-	if err := edit.CheckGroups(tx, scope.Include, scope.Exclude); err != nil {
+	if err := errors.Join(edit.CheckGroups(tx, scope.Include, scope.Exclude), CheckNotOnTrial(tx, staging.TargetTag, id, id)); err != nil {
 		return err
 	}
 	after := before

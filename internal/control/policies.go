@@ -15,6 +15,7 @@ import (
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
+	"interdict/internal/staging"
 	"interdict/internal/store"
 )
 
@@ -125,6 +126,9 @@ func (s *Service) editPolicy(ctx context.Context, actor Actor, action, ref strin
 		if stale := edit.CheckVersion("policy", before.Version, version); stale != nil {
 			return stale
 		}
+		if trial := CheckNotOnTrial(tx, staging.TargetPolicy, before.ID, before.Name); trial != nil {
+			return trial
+		}
 		after = before
 		if invalid := alter(tx, &after); invalid != nil || reflect.DeepEqual(before, after) {
 			return invalid
@@ -153,6 +157,9 @@ func (s *Service) DeletePolicy(ctx context.Context, actor Actor, ref string, d P
 			return edit.Gone(err, "policy", ref)
 		}
 		if err := edit.CheckVersion("policy", p.Version, d.Version); err != nil {
+			return err
+		}
+		if err := CheckNotOnTrial(tx, staging.TargetPolicy, p.ID, p.Name); err != nil {
 			return err
 		}
 		if p.Assigned && !d.Assigned {

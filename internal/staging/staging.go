@@ -61,14 +61,20 @@ type Rollout struct {
 	Version   uint64    `json:"version"`
 }
 
-// Target says what the rollout changes: "policy" and its id, or "tag" and the
+// The kinds of what a rollout changes.
+const (
+	TargetPolicy = "policy"
+	TargetTag    = "tag"
+)
+
+// Target says what the rollout changes: a policy and its id, or a tag and the
 // app's.
 func (r *Rollout) Target() (kind, id string) {
 	if r.AfterPolicy != nil {
-		return "policy", r.AfterPolicy.ID
+		return TargetPolicy, r.AfterPolicy.ID
 	}
 	if r.AfterTag != nil {
-		return "tag", r.AfterTag.AppID
+		return TargetTag, r.AfterTag.AppID
 	}
 	return "", ""
 }
