@@ -46,6 +46,7 @@ func TestLab(t *testing.T) {
 	t.Run("curl on a host reaches any name", func(t *testing.T) { testCurl(t, l) })
 	t.Run("hosts have names and reach each other", func(t *testing.T) { testHosts(t, l) })
 	t.Run("dig gets answers over UDP and TCP", func(t *testing.T) { testDig(t, l) })
+	t.Run("DNS over TLS works", func(t *testing.T) { testDoT(t, l) })
 	t.Run("HTTP/3 works", func(t *testing.T) { testHTTP3(t, l) })
 	t.Run("ECH is offered in DNS and accepted", func(t *testing.T) { testECH(t, l) })
 	t.Run("an endless download runs until it is closed", func(t *testing.T) { testSlow(t, l) })
@@ -130,6 +131,18 @@ func testDig(t *testing.T, l *lab.Lab) {
 				t.Errorf("dig %v printed, want it to contain %q:\n%s", tt.args, tt.want, got)
 			}
 		})
+	}
+}
+
+func testDoT(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	client := dns.Client{Net: "tcp-tls", TLSConfig: &tls.Config{RootCAs: l.CA().Pool(), ServerName: "dns.google"}}
+	a, _, err := client.ExchangeContext(t.Context(), new(dns.Msg).SetQuestion("www.example.com.", dns.TypeA), "203.0.113.20:853")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := l.Addrs("www.example.com")[0].String(); len(a.Answer) != 1 || a.Answer[0].(*dns.A).A.String() != want {
+		t.Errorf("got %v, want %s", a.Answer, want)
 	}
 }
 

@@ -2,6 +2,7 @@ package internet
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -71,6 +72,10 @@ func (in *Internet) openDNS(ctx context.Context) error {
 		return err
 	}
 	in.services = append(in.services, dnsService{&dns.Server{Listener: l, Handler: handler}})
+	if l, err = listen(ctx, PortDoT); err != nil {
+		return err
+	}
+	in.services = append(in.services, dnsService{&dns.Server{Listener: tls.NewListener(l, in.tlsConfig()), Handler: handler}})
 	return nil
 }
 

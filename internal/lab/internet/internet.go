@@ -5,6 +5,7 @@
 //	53         DNS over UDP and TCP, authoritative for everything
 //	80         HTTP
 //	443, 8444  HTTPS (HTTP/1.1 and HTTP/2 over TCP, HTTP/3 over UDP)
+//	853        DNS over TLS (RFC 7858)
 //	1080       SOCKS5 proxy (RFC 1928)
 //	2525       a server that speaks first
 //	3128       HTTP proxy: CONNECT and absolute-form
@@ -34,6 +35,7 @@ const (
 	PortDNS      = 53
 	PortHTTP     = 80
 	PortHTTPS    = 443
+	PortDoT      = 853
 	PortHTTPSAlt = 8444
 	PortSOCKS    = 1080
 	PortBanner   = 2525

@@ -78,6 +78,10 @@ func (s *Site) Token() string { return s.token }
 // StateDir is the state directory of a host's agent.
 func (s *Site) StateDir(host string) string { return filepath.Join(s.cfg.Lab.Dir, "agent-"+host) }
 
+// PolicyDir is where a host's drop-in files of policy are. It is made when the
+// host's agent is first started.
+func (s *Site) PolicyDir(host string) string { return filepath.Join(s.cfg.Lab.Dir, "policy-"+host) }
+
 // DataDir is the server's data directory.
 func (s *Site) DataDir() string { return filepath.Join(s.cfg.Lab.Dir, "server") }
 
@@ -127,9 +131,15 @@ func (s *Site) Enroll(ctx context.Context, host string, labels ...string) error 
 	return err
 }
 
-// StartAgent starts the agent of a host and waits until it answers.
-func (s *Site) StartAgent(ctx context.Context, host string) error {
-	cmd := s.cfg.Lab.Command(context.WithoutCancel(ctx), host, s.program("interdict-agent"), "run", "--state-dir", s.StateDir(host))
+// StartAgent starts the agent of a host and waits until it answers. Variables,
+// as NAME=value, are added to its environment.
+func (s *Site) StartAgent(ctx context.Context, host string, variables ...string) error {
+	if err := os.MkdirAll(s.PolicyDir(host), 0o755); err != nil { //nolint:gosec // like /etc, which it stands for
+		return fmt.Errorf("making the directory of drop-in files of %s: %w", host, err)
+	}
+	cmd := s.cfg.Lab.Command(context.WithoutCancel(ctx), host, s.program("interdict-agent"), "run",
+		"--state-dir", s.StateDir(host), "--policy-dir", s.PolicyDir(host))
+	cmd.Env = append(os.Environ(), variables...)
 	p, err := startProcess("agent-"+host, cmd, s.cfg.Lab.Dir)
 	if err != nil {
 		return err
@@ -168,14 +178,19 @@ func (s *Site) Admin(ctx context.Context, args ...string) (string, error) {
 // AdminList runs an administrator's command that lists things and reads them
 // into items, a pointer to a slice.
 func (s *Site) AdminList(ctx context.Context, items any, args ...string) error {
+	return s.AdminShow(ctx, &struct {
+		Items any `json:"items"`
+	}{items}, args...)
+}
+
+// AdminShow runs an administrator's command that shows one thing and reads it
+// into v, a pointer.
+func (s *Site) AdminShow(ctx context.Context, v any, args ...string) error {
 	text, err := s.Admin(ctx, append(args, "--output", "json")...)
 	if err != nil {
 		return err
 	}
-	list := struct {
-		Items any `json:"items"`
-	}{items}
-	if err := json.Unmarshal([]byte(text), &list); err != nil {
+	if err := json.Unmarshal([]byte(text), v); err != nil {
 		return fmt.Errorf("reading the output of interdict %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
