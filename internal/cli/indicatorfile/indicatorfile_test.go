@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/cli/indicatorfile"
+	"interdict/internal/indicator"
 )
 
 var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
@@ -36,6 +37,17 @@ func TestRead(t *testing.T) {
 				return indicatorfile.Row{Indicator: n, Line: 2}
 			}()},
 			nil, "",
+		},
+		{
+			"people and times",
+			"type,value,action,include_users,exclude_user_groups,windows\nip,192.0.2.1,block,a;b,c,mon-fri 08:00-17:30 UTC;22:00-06:00\nip,192.0.2.2,block,,,late\n",
+			[]indicatorfile.Row{func() indicatorfile.Row {
+				n := indicatorfile.Indicator{Type: "ip", Value: "192.0.2.1", Action: "block", Alert: true}
+				n.Scope.IncludeUsers, n.Scope.ExcludeUserGroups = []string{"a", "b"}, []string{"c"}
+				n.Scope.Windows = []indicator.Window{{Days: indicator.Days()[:5], From: "08:00", To: "17:30", Zone: "UTC"}, {From: "22:00", To: "06:00"}}
+				return indicatorfile.Row{Indicator: n, Line: 2}
+			}()},
+			[]indicatorfile.Refused{{Line: 3, Rule: `reading the window "late": "late" is no span such as 08:00-17:30`}}, "",
 		},
 		{"an empty file", "", nil, nil, "the file has no line with the names of the columns"},
 		{"an unknown column", "type,wert\n", nil, nil, `column 2 is called "wert"`},

@@ -53,3 +53,36 @@ func TestScope(t *testing.T) {
 		t.Errorf("faults (-want +got):\n%s", diff)
 	}
 }
+
+func TestScopesHaveSingleDevices(t *testing.T) {
+	s := state()
+	s.Devices["d1"] = audience.Device{Device: fleet.Device{ID: "d1", Name: "alice-pc"}}
+	var faults fault.Fields
+	got := find.Scope(s, indicator.Scope{Include: []string{"device:alice-pc", "lab", "device:d1"}, Exclude: []string{"device:bob-pc"}}, "", &faults)
+	if diff := cmp.Diff([]string{"device:d1", "g2"}, got.Include); diff != "" {
+		t.Errorf("ids (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(fault.Fields{{Name: "exclude_groups", Rule: `must have known groups only: there is no device "bob-pc"`}}, faults); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+	for id, want := range map[string]string{"device:d1": "device:alice-pc", "device:d9": "device:d9", "g2": "lab", "g9": "g9"} {
+		if got := find.Name(s, id); got != want {
+			t.Errorf("%q is called %q, want %q", id, got, want)
+		}
+	}
+}
+
+func TestProfile(t *testing.T) {
+	var faults fault.Fields
+	got := find.Profile(state(), indicator.Profile{
+		Scope:   indicator.Scope{Include: []string{"lab"}},
+		People:  indicator.People{IncludeUsers: []string{"b", "a", "b"}, ExcludeUserGroups: []string{""}},
+		Windows: []indicator.Window{{From: "8", To: "17:00"}},
+	}, &faults)
+	if !cmp.Equal(got.IncludeUsers, []string{"a", "b"}) || !cmp.Equal(got.Include, []string{"g2"}) {
+		t.Errorf("got %+v, want each name once", got)
+	}
+	if len(faults) != 2 || faults[0].Name != "scope.exclude_user_groups" || faults[1].Name != "scope.windows" {
+		t.Errorf("got faults %+v, want those of the user group and the window", faults)
+	}
+}

@@ -2,6 +2,9 @@ package indicators_test
 
 import (
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
@@ -64,4 +67,44 @@ func TestAnImportIsOneChangeAndTellsWhatItRefused(t *testing.T) {
 	controltest.WantFault(t, err, fault.Invalid)
 	_, err = s.Indicators.Import(ctx, controltest.Admin(), make([]indicators.NewIndicator, indicators.MaxImport+1))
 	controltest.WantFault(t, err, fault.Invalid)
+}
+
+func TestAnIndicatorIsChangedInPlace(t *testing.T) {
+	s := controltest.OnSQLite(t)
+	ctx := t.Context()
+	create := func(value string) indicator.Indicator {
+		t.Helper()
+		i, _, err := s.Indicators.Create(ctx, controltest.Admin(), indicators.NewIndicator{
+			Type: indicator.TypeDomain, Value: value, Action: indicator.ActionBlock, ExpiresAt: s.Clock.Now().Add(time.Hour),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	i := create("bad.example")
+	warn, never := indicator.ActionWarn, time.Time{}
+	people := indicator.Profile{People: indicator.People{IncludeUserGroups: []string{"students"}}}
+	got, change, err := s.Indicators.Update(ctx, controltest.Admin(), i.ID, indicators.IndicatorUpdate{Action: &warn, ExpiresAt: &never, Scope: &people})
+	want := i
+	want.Action, want.ExpiresAt, want.Scope = warn, never, people
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	_, again, err := s.Indicators.Update(ctx, controltest.Admin(), i.ID, indicators.IndicatorUpdate{Action: &warn})
+	if err != nil || again.Revision != change.Revision {
+		t.Errorf("revision %d after %d (%v): an update that changes nothing is none", again.Revision, change.Revision, err)
+	}
+
+	explode := indicator.Action("explode")
+	_, _, err = s.Indicators.Update(ctx, controltest.Admin(), i.ID, indicators.IndicatorUpdate{Action: &explode})
+	controltest.WantFault(t, err, fault.Invalid)
+	other := create("bad.example")
+	_, _, err = s.Indicators.Update(ctx, controltest.Admin(), other.ID, indicators.IndicatorUpdate{Scope: &people})
+	controltest.WantFault(t, err, fault.Conflict)
+	_, _, err = s.Indicators.Update(ctx, controltest.Admin(), "none", indicators.IndicatorUpdate{})
+	controltest.WantFault(t, err, fault.NotFound)
+	s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagMonitored})
+	_, _, err = s.Indicators.Update(ctx, controltest.Admin(), "itunes:itunes.apple.com", indicators.IndicatorUpdate{})
+	controltest.WantFault(t, err, fault.Conflict)
 }
