@@ -28,6 +28,10 @@ const (
 	policy      = "standard"
 	group       = "managed"
 	app         = "itunes"
+	// The users: alice is in the group finance.
+	alice        = "alice"
+	bob          = "bob"
+	usersFinance = "finance"
 )
 
 // patience bounds what must happen within a second or so.
@@ -68,7 +72,9 @@ func install(t *testing.T) *fixture {
 
 func newFixture(ctx context.Context) (*fixture, error) {
 	l, err := lab.New(ctx, lab.Config{
-		Hosts: []string{hostServer, hostInside, hostOutside}, Logger: slog.New(slog.DiscardHandler),
+		Hosts:  []string{hostServer, hostInside, hostOutside},
+		Users:  []lab.User{{Name: alice, UID: 2001, Groups: []string{usersFinance}}, {Name: bob, UID: 2002}},
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
@@ -141,10 +147,30 @@ func (f *fixture) mode(t *testing.T, m fleet.Mode) {
 	f.admin(t, "policy", "set", policy, "--network-protection", string(m), "--wait")
 }
 
-// tag tags an app until the test ends.
-func (f *fixture) tag(t *testing.T, id, tag string) {
+// settings makes settings of anna's policy, as flags of "policy set", until the
+// test ends.
+func (f *fixture) settings(t *testing.T, flags ...string) {
 	t.Helper()
-	f.admin(t, "app", "tag", id, tag, "--wait")
+	f.admin(t, append([]string{"policy", "set", policy, "--wait"}, flags...)...)
+	unset := []string{"policy", "set", policy, "--wait"}
+	for _, flag := range flags {
+		if name, ok := strings.CutPrefix(flag, "--"); ok {
+			name, _, _ = strings.Cut(name, "=")
+			unset = append(unset, "--unset", name)
+		}
+	}
+	t.Cleanup(func() {
+		if _, err := f.site.Admin(context.Background(), unset...); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// tag tags an app until the test ends, within the scope that flags of "app
+// tag" say.
+func (f *fixture) tag(t *testing.T, id, tag string, scope ...string) {
+	t.Helper()
+	f.admin(t, append([]string{"app", "tag", id, tag, "--wait"}, scope...)...)
 	t.Cleanup(func() {
 		if _, err := f.site.Admin(context.Background(), "app", "tag", id, "none", "--wait"); err != nil {
 			t.Error(err)
@@ -178,7 +204,29 @@ func finish(cmd *exec.Cmd) result {
 // curl runs curl on a host.
 func (f *fixture) curl(t *testing.T, host string, args ...string) result {
 	t.Helper()
-	return f.run(t, host, "curl", append([]string{"-sS", "--max-time", "10", "--cacert", f.lab.CAFile()}, args...)...)
+	return f.run(t, host, "curl", f.curlArgs(args...)...)
+}
+
+func (f *fixture) curlArgs(args ...string) []string {
+	return append([]string{"-sS", "--max-time", "10", "--cacert", f.lab.CAFile()}, args...)
+}
+
+// curlAs runs curl on anna as a user.
+func (f *fixture) curlAs(t *testing.T, user string, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	return finish(f.lab.CommandAs(ctx, hostInside, user, "curl", f.curlArgs(args...)...))
+}
+
+// until waits until something holds.
+func until(t *testing.T, what string, holds func(ctx context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := site.Until(ctx, holds); err != nil {
+		t.Fatalf("never: %s: %v", what, err)
+	}
 }
 
 // peer prepares this program to run as a peer on a host.

@@ -83,6 +83,10 @@ func build(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("building the programs: %w", err)
 	}
+	// The users of the lab's hosts run them too.
+	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
+		return "", fmt.Errorf("building the programs: %w", err)
+	}
 	for _, name := range []string{"interdict", "interdict-agent"} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, name), "interdict/cmd/"+name)
 		if out, err := cmd.CombinedOutput(); err != nil {
