@@ -151,6 +151,20 @@ func (s *Store) ForgetAccessRequests(ctx context.Context, before time.Time) (int
 	return s.forget(ctx, "access_requests", "settled", nanos(before))
 }
 
+// ForgetOrphanedRequests deletes the requests that nobody has decided of devices
+// that are gone, and returns how many there were.
+func (s *Store) ForgetOrphanedRequests(ctx context.Context) (n int64, err error) {
+	err = s.Write(ctx, func(tx *Tx) (err error) {
+		n, err = tx.exec(`DELETE FROM access_requests WHERE state = $1 AND device_id NOT IN (SELECT id FROM devices)`,
+			string(access.StatePending))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("forgetting requests for access of devices that are gone: %w", err)
+	}
+	return n, nil
+}
+
 // ArrivedBypasses returns the events of bypasses that arrived from since on
 // and, unless that is 0, before an arrival number; newest first.
 func (tx *Tx) ArrivedBypasses(since time.Time, before int64, limit int) ([]ArrivedEvent, error) {

@@ -105,19 +105,23 @@ func (s *Service) forgetLoop(ctx context.Context) {
 	}
 }
 
-// Forget deletes the revocations that can end nothing any more, and the
-// requests that were kept for long enough. The work in the background calls it
-// from time to time.
+// Forget deletes the revocations that can end nothing any more, the requests
+// that were kept for long enough, and those that wait for an answer though
+// their device was deleted. The work in the background calls it from time to
+// time.
 func (s *Service) Forget(ctx context.Context) error {
 	err := s.forgetRevocations(ctx)
-	if s.retention == 0 {
-		return err
+	n, orphansErr := s.store.ForgetOrphanedRequests(ctx)
+	var oldErr error
+	if s.retention > 0 {
+		var old int64
+		old, oldErr = s.store.ForgetAccessRequests(ctx, s.control.Now().Add(-max(s.retention, maxApproval)))
+		n += old
 	}
-	n, forgetErr := s.store.ForgetAccessRequests(ctx, s.control.Now().Add(-max(s.retention, maxApproval)))
 	if n > 0 {
-		s.logger.InfoContext(ctx, "deleted old requests for access", "requests", n)
+		s.logger.InfoContext(ctx, "deleted requests for access", "requests", n)
 	}
-	return errors.Join(err, forgetErr)
+	return errors.Join(err, orphansErr, oldErr)
 }
 
 // tell has a device ask for its users' requests, wherever it is connected. It

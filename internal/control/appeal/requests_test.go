@@ -308,6 +308,9 @@ func TestAUserHearsWhereverTheDeviceIsConnected(t *testing.T) {
 	d.Server = two
 	session := d.Open()
 	controltest.Next(t, session, bundle.MessageHello)
+	// Who is nudged by what the other server did is listening to it.
+	one.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned})
+	controltest.Next(t, session, bundle.MessageNudge)
 	if _, err := one.Appeals.Deny(t.Context(), controltest.Admin(), r.ID, appeal.Note{}); err != nil {
 		t.Fatal(err)
 	}
@@ -437,6 +440,31 @@ func TestRequestsAreListed(t *testing.T) {
 	}
 	_, err = s.Appeals.Requests(t.Context(), appeal.RequestQuery{Device: "nobody"})
 	controltest.WantFault(t, err, fault.NotFound)
+}
+
+func TestNobodyWaitsForTheAnswerOfADeviceThatIsGone(t *testing.T) {
+	for _, e := range controltest.Engines(postgres) {
+		t.Run(e.Name, func(t *testing.T) {
+			s := controltest.Start(t, e.Config(t), controltest.NewClock())
+			d, other := s.NewDevice("d"), s.NewDevice("other")
+			denied, pending, stays := ask(t, d, wish(s, "ada")), ask(t, d, wish(s, "ada")), ask(t, other, wish(s, "ben"))
+			if _, err := s.Appeals.Deny(t.Context(), controltest.Admin(), denied.ID, appeal.Note{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Unenroll(t.Context(), d.ID, ""); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := s.Appeals.Approve(t.Context(), controltest.Admin(), pending.ID, appeal.Approval{})
+			controltest.WantFault(t, err, fault.Conflict)
+			if err := s.Appeals.Forget(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for id, want := range map[string]fault.Code{denied.ID: "", pending.ID: fault.NotFound, stays.ID: ""} {
+				_, err := s.Appeals.Request(t.Context(), id)
+				controltest.WantFault(t, err, want)
+			}
+		})
+	}
 }
 
 func TestOldRequestsAreForgotten(t *testing.T) {

@@ -130,6 +130,10 @@ func (s *Service) Impact(ctx context.Context, r control.TagRequest) (Impact, err
 				return fail
 			}
 		}
+		if len(apps) == 1 {
+			impact.Total = impact.Apps[0].Use
+			return nil
+		}
 		var fail error
 		impact.Total, fail = w.use(tx, impact.Since, all...)
 		return fail

@@ -203,8 +203,9 @@ func TestTheImpactOfATagIsToldAndNothingElseHappens(t *testing.T) {
 				t.Fatalf("got %d apps, want one", len(got.Apps))
 			}
 			app := got.Apps[0]
-			if diff := cmp.Diff(got.Total, app.Use); diff != "" {
-				t.Errorf("the only app is used by others than all (-all +app):\n%s", diff)
+			both := impactOf(t, s, control.TagRequest{Apps: []string{"itunes", "dropbox"}, Tag: cloudapp.TagSanctioned})
+			if diff := cmp.Diff(both.Apps[1].Use, both.Total); diff != "" || both.Apps[0].Use.Devices != 0 || both.Total.DevicesInScope != 2 {
+				t.Errorf("with an app that nobody uses, both are used by %+v, want iTunes' two devices (-iTunes +both):\n%s", both.Total, diff)
 			}
 			if app.Tagging.Tag != cloudapp.TagMonitored || len(app.Domains) == 0 || len(app.Changed) != len(app.Domains) || len(app.Added)+len(app.Removed) != 0 {
 				t.Errorf("got %+v, want all of its indicators to change", app)
