@@ -155,14 +155,14 @@ func (s *Service) ScopeApp(ctx context.Context, actor Actor, ref string, scope i
 	if err != nil {
 		return AppView{}, Change{}, err
 	}
-	if err := s.fresh(ctx); err != nil {
+	if err = s.fresh(ctx); err != nil {
 		return AppView{}, Change{}, err
 	}
 	var faults fault.Fields
 	s.mu.RLock()
 	scope = find.Profile(s.state, scope, &faults)
 	s.mu.RUnlock()
-	if err := faults.Err("the scope is not valid"); err != nil {
+	if err = faults.Err("the scope is not valid"); err != nil {
 		return AppView{}, Change{}, err
 	}
 	change, err := s.Change(ctx, func(tx *store.Tx) error { return s.scopeTag(tx, actor, app.ID, scope) })

@@ -33,23 +33,10 @@ func (s *Service) PolicyHistory(ctx context.Context, ref string, q page.Query) (
 	if err != nil {
 		return page.Page[PolicyEdit]{}, err
 	}
-	p, err := page.Read(q, func(limit int) (edits []PolicyEdit, err error) {
-		err = s.store.View(ctx, func(tx *store.Tx) error {
-			entries, err := tx.AuditLog(store.AuditQuery{Target: policy.ID, Before: q.Cursor, Limit: limit})
-			if err != nil {
-				return err
-			}
-			for i := range entries {
-				e, err := policyEdit(&entries[i])
-				if err != nil {
-					return err
-				}
-				edits = append(edits, e)
-			}
-			return nil
-		})
-		return edits, err
-	}, func(e *PolicyEdit) string { return e.id })
+	read := func(limit int) ([]PolicyEdit, error) {
+		return s.policyEdits(ctx, store.AuditQuery{Target: policy.ID, Before: q.Cursor, Limit: limit})
+	}
+	p, err := page.Read(q, read, func(e *PolicyEdit) string { return e.id })
 	if err != nil {
 		return page.Page[PolicyEdit]{}, err
 	}
@@ -61,6 +48,24 @@ func (s *Service) PolicyHistory(ctx context.Context, ref string, q page.Query) (
 		}
 	}
 	return p, nil
+}
+
+func (s *Service) policyEdits(ctx context.Context, q store.AuditQuery) ([]PolicyEdit, error) {
+	var entries []store.AuditEntry
+	err := s.store.View(ctx, func(tx *store.Tx) (err error) {
+		entries, err = tx.AuditLog(q)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	edits := make([]PolicyEdit, len(entries))
+	for i := range entries {
+		if edits[i], err = policyEdit(&entries[i]); err != nil {
+			return nil, err
+		}
+	}
+	return edits, nil
 }
 
 func policyEdit(e *store.AuditEntry) (PolicyEdit, error) {

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
+	"interdict/internal/store"
 )
 
 func TestPolicyStatusTellsEveryState(t *testing.T) {
@@ -245,5 +247,41 @@ func TestPolicyHistory(t *testing.T) {
 	rest, err := s.PolicyHistory(ctx, "p", page.Query{Cursor: h.Next})
 	if err != nil || len(rest.Items) != 1 || rest.Items[0].Version != 1 {
 		t.Errorf("got %+v (%v), want the first version", rest, err)
+	}
+}
+
+func TestSyncReachesADeviceOfAnotherServer(t *testing.T) {
+	c, clk := store.Config{URL: postgres.URL(t)}, controltest.NewClock()
+	one, two := controltest.Start(t, c, clk), controltest.Start(t, c, clk)
+	d := one.NewDevice("d")
+	d.Server = two
+	session := d.Open()
+	controltest.Next(t, session, bundle.MessageHello)
+	answered := make(chan error)
+	go func() {
+		// Until the other server has written down who is connected to it, the
+		// device seems to be away.
+		for {
+			v, err := one.SyncDevice(t.Context(), controltest.Admin(), "d")
+			if fault.CodeOf(err) == fault.Conflict {
+				clk.Advance(time.Second)
+				continue
+			}
+			if err == nil && v.State() != fleet.StateApplied {
+				err = fmt.Errorf("it is %s", v.State())
+			}
+			answered <- err
+			return
+		}
+	}()
+	for m := range session.Messages() {
+		if m.Type == bundle.MessageSync {
+			break
+		}
+	}
+	d.Apply()
+	clk.Advance(time.Second)
+	if err := <-answered; err != nil {
+		t.Errorf("syncing: %v", err)
 	}
 }

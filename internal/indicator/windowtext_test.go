@@ -66,7 +66,7 @@ func FuzzParseWindow(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := w.Check(); err != nil {
+		if err = w.Check(); err != nil {
 			t.Fatalf("%q became %+v: %v", text, w, err)
 		}
 		again, err := indicator.ParseWindow(w.String())

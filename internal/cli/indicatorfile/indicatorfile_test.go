@@ -47,7 +47,8 @@ func TestRead(t *testing.T) {
 				n.Scope.Windows = []indicator.Window{{Days: indicator.Days()[:5], From: "08:00", To: "17:30", Zone: "UTC"}, {From: "22:00", To: "06:00"}}
 				return indicatorfile.Row{Indicator: n, Line: 2}
 			}()},
-			[]indicatorfile.Refused{{Line: 3, Rule: `reading the window "late": "late" is no span such as 08:00-17:30`}}, "",
+			[]indicatorfile.Refused{{Line: 3, Rule: `reading the window "late": "late" is no span such as 08:00-17:30`}},
+			"",
 		},
 		{"an empty file", "", nil, nil, "the file has no line with the names of the columns"},
 		{"an unknown column", "type,wert\n", nil, nil, `column 2 is called "wert"`},

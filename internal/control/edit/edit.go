@@ -43,22 +43,29 @@ func CheckFreeName[T any](docs store.Docs[T], name string) error {
 func CheckGroups(tx *store.Tx, lists ...[]string) error {
 	for _, list := range lists {
 		for _, id := range list {
-			what, err := "group", error(nil)
-			if device, ok := fleet.DeviceOf(id); ok {
-				what = "device"
-				_, err = tx.Devices().Get(string(device))
-			} else {
-				_, err = tx.Groups().Get(id)
-			}
-			if errors.Is(err, store.ErrNotFound) {
-				return fault.New(fault.Conflict, "%s %q was deleted in the meantime", what, id)
-			}
-			if err != nil {
+			if err := exists(tx, id); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// exists makes sure that a group, or the one device of a group, does.
+func exists(tx *store.Tx, id string) error {
+	if device, ok := fleet.DeviceOf(id); ok {
+		_, err := tx.Devices().Get(string(device))
+		return deleted(err, "device", string(device))
+	}
+	_, err := tx.Groups().Get(id)
+	return deleted(err, "group", id)
+}
+
+func deleted(err error, what, id string) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return fault.New(fault.Conflict, "%s %q was deleted in the meantime", what, id)
+	}
+	return err
 }
 
 // Gone turns store.ErrNotFound into a fault, and leaves other errors.
