@@ -249,9 +249,9 @@ func (f *fixture) startServer(t *testing.T) {
 	}
 }
 
-func (f *fixture) startAgent(t *testing.T) {
+func (f *fixture) startAgent(t *testing.T, variables ...string) {
 	t.Helper()
-	if err := f.site.StartAgent(t.Context(), hostInside); err != nil {
+	if err := f.site.StartAgent(t.Context(), hostInside, variables...); err != nil {
 		t.Fatal(err)
 	}
 }
