@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -42,12 +43,10 @@ func TestAUserGoesOnUntilTheServerEndsIt(t *testing.T) {
 	go func() { ended <- users.run(ctx) }()
 	defer func() {
 		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		ran := <-ended
 		users.close()
-		if err := j.Close(t.Context()); err != nil {
-			t.Error(err)
+		if fault := errors.Join(ran, j.Close(t.Context())); fault != nil {
+			t.Error(fault)
 		}
 	}()
 
