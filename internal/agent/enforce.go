@@ -33,6 +33,9 @@ const (
 	// tidyAfter is how long after a change the memory that it took is given
 	// back: when it is acknowledged and on disk too.
 	tidyAfter = 2 * time.Second
+	// lookAgain is how often the clock on the wall is looked at: timers stand
+	// still while a machine sleeps, and clocks are set.
+	lookAgain = 30 * time.Second
 	// retryAfter is how soon rules that could not be put into force are
 	// tried again.
 	retryAfter = 5 * time.Second
@@ -361,9 +364,11 @@ func (e *enforcer) run(ctx context.Context) error {
 	timer, tidy := time.NewTimer(0), time.NewTimer(tidyAfter)
 	defer timer.Stop()
 	defer tidy.Stop()
+	enforced := time.Now()
 	for {
-		if wait, ok := e.nextChange(); ok {
-			timer.Reset(wait)
+		due, ok := e.nextChange(enforced)
+		if ok {
+			timer.Reset(min(max(time.Until(due), time.Millisecond), lookAgain))
 		} else {
 			timer.Stop()
 		}
@@ -371,12 +376,17 @@ func (e *enforcer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-e.changed:
+			enforced = time.Now()
 			tidy.Reset(tidyAfter)
 		case <-tidy.C:
 			// Reading a large bundle takes twice the memory of having
 			// it, and the next may be days away.
 			debug.FreeOSMemory()
 		case <-timer.C:
+			if time.Now().Before(due) {
+				continue
+			}
+			enforced = time.Now()
 			if err := e.reapply(ctx); err != nil {
 				e.cfg.Log.ErrorContext(ctx, "putting the rules into force again", "error", err)
 				if !sleep(ctx, retryAfter) {
@@ -387,16 +397,14 @@ func (e *enforcer) run(ctx context.Context) error {
 	}
 }
 
-// nextChange returns how long what is in force is good for; ok is false when
-// that is for ever.
-func (e *enforcer) nextChange() (wait time.Duration, ok bool) {
+// nextChange returns until when what is in force is good, which was put into
+// force at enforced; ok is false when that is for ever.
+func (e *enforcer) nextChange(enforced time.Time) (due time.Time, ok bool) {
 	rules := e.rules()
 	if rules == nil || e.deaf.Load() || e.failed.Load() != nil {
-		return retryAfter, true
+		return time.Now().Add(retryAfter), true
 	}
-	// The present counts as past: what ends now is applied now.
-	at, ok := rules.NextChange(time.Now())
-	return max(time.Until(at), time.Millisecond), ok
+	return rules.NextChange(enforced)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
