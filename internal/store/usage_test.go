@@ -116,10 +116,12 @@ func TestWhoMetWithWhatIsCounted(t *testing.T) {
 	}
 }
 
-// BenchmarkAppActivity asks about an app that all of a million events are
-// about.
+// BenchmarkAppActivity asks about an app that all events are about. In November
+// 2026, with ten times as many, on two cores that were busy with other work, it
+// took 1.2 s on SQLite and 1.6 s on PostgreSQL, and 2.6 s and 2.1 s to say by
+// whom the app was used.
 func BenchmarkAppActivity(b *testing.B) {
-	const events, batch = 1_000_000, 5000
+	const events, batch = 100_000, 5000
 	for _, e := range engines() {
 		b.Run(e.name, func(b *testing.B) {
 			s := open(b, e.config(b))
