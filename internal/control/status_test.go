@@ -233,7 +233,7 @@ func TestPolicyHistory(t *testing.T) {
 	if err != nil || p.Settings.WarnBypassDuration != "1h" || len(p.Platforms) != 2 {
 		t.Fatalf("got %+v (%v), want it in its canonical form", p, err)
 	}
-	h, err := s.PolicyHistory(ctx, "p", page.Query{Limit: 2})
+	h, err := s.History.Policy(ctx, "p", page.Query{Limit: 2})
 	if err != nil || len(h.Items) != 2 || h.Next == "" {
 		t.Fatalf("got %+v (%v), want two versions and that there are more", h, err)
 	}
@@ -244,7 +244,7 @@ func TestPolicyHistory(t *testing.T) {
 	if c := h.Items[1].Changes; len(c) != 2 || c[1].After != "lab" {
 		t.Errorf("got %+v, want the group by its name", c)
 	}
-	rest, err := s.PolicyHistory(ctx, "p", page.Query{Cursor: h.Next})
+	rest, err := s.History.Policy(ctx, "p", page.Query{Cursor: h.Next})
 	if err != nil || len(rest.Items) != 1 || rest.Items[0].Version != 1 {
 		t.Errorf("got %+v (%v), want the first version", rest, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"interdict/internal/control"
 	"interdict/internal/control/groups"
+	"interdict/internal/control/history"
 	"interdict/internal/fleet"
 	"interdict/internal/problem"
 	"interdict/internal/server/servertest"
@@ -49,7 +50,7 @@ func TestTheFleetThroughTheAPI(t *testing.T) {
 	var devices page[control.PolicyDevice]
 	call(http.MethodGet, "/policies/p/devices?state=error,offline&limit=5", nil, &devices, http.StatusOK)
 	call(http.MethodGet, "/policies/p/devices?state=idle", nil, &d, http.StatusUnprocessableEntity)
-	var history page[control.PolicyEdit]
+	var history page[history.PolicyEdit]
 	call(http.MethodGet, "/policies/p/history", nil, &history, http.StatusOK)
 	if len(history.Items) != 2 || history.Items[0].Version != 2 {
 		t.Errorf("got %+v, want two versions", history.Items)

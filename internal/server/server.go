@@ -35,6 +35,7 @@ import (
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
 	"interdict/internal/control/groups"
+	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/usage"
@@ -278,7 +279,8 @@ func (s *Server) serve(context.Context) error {
 	logger := s.config.Logger
 	admin, err := adminapi.New(adminapi.Config{
 		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment,
-		Groups: groups.New(groups.Config{Control: s.control}), Indicators: s.indicators,
+		Groups: groups.New(groups.Config{Control: s.control}), History: history.New(history.Config{Control: s.control}),
+		Indicators:   s.indicators,
 		Observations: s.observations, Appeals: s.appeals, Usage: s.usage, Gate: gate.New(time.Now), Logger: logger,
 	})
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"interdict/internal/control/credential"
 	"interdict/internal/control/enrol"
 	"interdict/internal/control/groups"
+	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/usage"
@@ -60,6 +61,7 @@ type Server struct {
 	Credentials  *credential.Service
 	Enrolment    *enrol.Service
 	Groups       *groups.Service
+	History      *history.Service
 	Indicators   *indicators.Service
 	Observations *observation.Service
 	Appeals      *appeal.Service
@@ -123,6 +125,7 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 	s := &Server{
 		Service: service, Credentials: credential.New(credential.Config{Control: service}),
 		Enrolment: enrol.New(enrol.Config{Control: service}), Groups: groups.New(groups.Config{Control: service}),
+		History:      history.New(history.Config{Control: service}),
 		Indicators:   indicators.New(indicators.Config{Control: service}),
 		Observations: observations, Appeals: appeals, Usage: uses, Clock: clock, t: tb,
 	}

@@ -26,6 +26,7 @@ import (
 	"interdict/internal/control/edit"
 	"interdict/internal/control/enrol"
 	"interdict/internal/control/groups"
+	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
@@ -49,6 +50,7 @@ type Config struct {
 	Credentials  *credential.Service
 	Enrolment    *enrol.Service
 	Groups       *groups.Service
+	History      *history.Service
 	Indicators   *indicators.Service
 	Observations *observation.Service
 	Appeals      *appeal.Service
@@ -63,6 +65,7 @@ type API struct {
 	credentials  *credential.Service
 	enrolment    *enrol.Service
 	groups       *groups.Service
+	history      *history.Service
 	indicators   *indicators.Service
 	observations *observation.Service
 	appeals      *appeal.Service
@@ -79,7 +82,7 @@ type API struct {
 // New makes the API.
 func New(c Config) (*API, error) {
 	a := &API{
-		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, groups: c.Groups, indicators: c.Indicators,
+		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, groups: c.Groups, history: c.History, indicators: c.Indicators,
 		observations: c.Observations, appeals: c.Appeals, usage: c.Usage, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"interdict/internal/control"
+	"interdict/internal/control/history"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
@@ -96,8 +97,8 @@ func (a *API) addPolicies() {
 			return pageOf(a.control.PolicyDevices(ctx, in.ID, control.PolicyDeviceQuery{States: in.State, Query: in.query()}))
 		})
 	add(a, route{http.MethodGet, "/policies/{id}/history", "list-policy-history", "List the versions of a policy, newest first", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *policyHistoryInput) (*pageOutput[control.PolicyEdit], error) {
-			return pageOf(a.control.PolicyHistory(ctx, in.ID, in.query()))
+		func(ctx context.Context, _ control.Actor, in *policyHistoryInput) (*pageOutput[history.PolicyEdit], error) {
+			return pageOf(a.history.Policy(ctx, in.ID, in.query()))
 		})
 	add(a, route{http.MethodDelete, "/policies/{id}", "delete-policy", "Delete a configuration policy", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *policyDeleteInput) (*bodyOutput[control.Change], error) {

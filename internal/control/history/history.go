@@ -1,4 +1,6 @@
-package control
+// Package history tells what made the versions of a policy: who changed what,
+// and when. It reads the audit log and writes nothing.
+package history
 
 import (
 	"context"
@@ -7,11 +9,26 @@ import (
 	"strings"
 	"time"
 
+	"interdict/internal/control"
+	"interdict/internal/control/audience"
 	"interdict/internal/control/find"
 	"interdict/internal/control/page"
 	"interdict/internal/fleet"
 	"interdict/internal/store"
 )
+
+// Config is what a Service needs; all of it is required.
+type Config struct {
+	Control *control.Service
+}
+
+// Service reads the past. It is safe for concurrent use.
+type Service struct {
+	control *control.Service
+}
+
+// New returns a Service.
+func New(c Config) *Service { return &Service{control: c.Control} }
 
 // PolicyEdit is what made a version of a policy.
 type PolicyEdit struct {
@@ -26,33 +43,33 @@ type PolicyEdit struct {
 	id string
 }
 
-// PolicyHistory returns what made the versions of a policy, newest first. It is
+// Policy returns what made the versions of a policy, newest first. It is
 // what the audit log knows of them.
-func (s *Service) PolicyHistory(ctx context.Context, ref string, q page.Query) (page.Page[PolicyEdit], error) {
-	policy, err := s.Policy(ctx, ref)
+func (s *Service) Policy(ctx context.Context, ref string, q page.Query) (page.Page[PolicyEdit], error) {
+	policy, err := s.control.Policy(ctx, ref)
 	if err != nil {
 		return page.Page[PolicyEdit]{}, err
 	}
 	read := func(limit int) ([]PolicyEdit, error) {
-		return s.policyEdits(ctx, store.AuditQuery{Target: policy.ID, Before: q.Cursor, Limit: limit})
+		return s.edits(ctx, store.AuditQuery{Target: policy.ID, Before: q.Cursor, Limit: limit})
 	}
 	p, err := page.Read(q, read, func(e *PolicyEdit) string { return e.id })
 	if err != nil {
 		return page.Page[PolicyEdit]{}, err
 	}
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for i := range p.Items {
-		for j := range p.Items[i].Changes {
-			s.nameGroups(&p.Items[i].Changes[j])
+	s.control.Look(func(state *audience.State, _ *audience.Snapshot) {
+		for i := range p.Items {
+			for j := range p.Items[i].Changes {
+				nameGroups(state, &p.Items[i].Changes[j])
+			}
 		}
-	}
+	})
 	return p, nil
 }
 
-func (s *Service) policyEdits(ctx context.Context, q store.AuditQuery) ([]PolicyEdit, error) {
+func (s *Service) edits(ctx context.Context, q store.AuditQuery) ([]PolicyEdit, error) {
 	var entries []store.AuditEntry
-	err := s.store.View(ctx, func(tx *store.Tx) (err error) {
+	err := s.control.View(ctx, func(tx *store.Tx) (err error) {
 		entries, err = tx.AuditLog(q)
 		return err
 	})
@@ -61,14 +78,14 @@ func (s *Service) policyEdits(ctx context.Context, q store.AuditQuery) ([]Policy
 	}
 	edits := make([]PolicyEdit, len(entries))
 	for i := range entries {
-		if edits[i], err = policyEdit(&entries[i]); err != nil {
+		if edits[i], err = edit(&entries[i]); err != nil {
 			return nil, err
 		}
 	}
 	return edits, nil
 }
 
-func policyEdit(e *store.AuditEntry) (PolicyEdit, error) {
+func edit(e *store.AuditEntry) (PolicyEdit, error) {
 	var before, after fleet.Policy
 	for _, side := range []struct {
 		text json.RawMessage
@@ -86,15 +103,15 @@ func policyEdit(e *store.AuditEntry) (PolicyEdit, error) {
 	}, nil
 }
 
-// nameGroups writes names for the ids of groups. s.mu is held.
-func (s *Service) nameGroups(d *fleet.Difference) {
+// nameGroups writes names for the ids of groups.
+func nameGroups(state *audience.State, d *fleet.Difference) {
 	if !strings.HasPrefix(d.Field, "assignment.") {
 		return
 	}
 	for _, text := range []*string{&d.Before, &d.After} {
 		ids := strings.Split(*text, ", ")
 		for i, id := range ids {
-			ids[i] = find.Name(s.state, id)
+			ids[i] = find.Name(state, id)
 		}
 		*text = strings.Join(ids, ", ")
 	}
