@@ -38,6 +38,7 @@ import (
 	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
+	"interdict/internal/control/rollout"
 	"interdict/internal/control/usage"
 	"interdict/internal/server/adminapi"
 	"interdict/internal/server/agentapi"
@@ -113,6 +114,7 @@ type Server struct {
 	observations *observation.Service
 	appeals      *appeal.Service
 	usage        *usage.Service
+	rollouts     *rollout.Service
 
 	agents  *agentapi.API
 	http    *http.Server
@@ -165,6 +167,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"listener", s.listen, s.closeListener},
 		{"store", s.openStore, s.closeStore},
 		{"use cases", s.startControl, s.stopControl},
+		{"rollouts", s.startRollouts, s.stopRollouts},
 		{"observation", s.startObservation, s.stopObservation},
 		{"appeals", s.startAppeals, s.stopAppeals},
 		{"usage", s.startUsage, s.stopUsage},
@@ -261,10 +264,20 @@ func (s *Server) startControl(ctx context.Context) error {
 
 func (s *Server) stopControl(ctx context.Context) error { return s.control.Shutdown(ctx) }
 
+func (s *Server) startRollouts(ctx context.Context) error {
+	var err error
+	if s.rollouts, err = rollout.New(rollout.Config{Control: s.control, Logger: s.config.Logger}); err != nil {
+		return err
+	}
+	return s.rollouts.Start(ctx)
+}
+
+func (s *Server) stopRollouts(ctx context.Context) error { return s.rollouts.Shutdown(ctx) }
+
 func (s *Server) startObservation(ctx context.Context) error {
 	var err error
 	s.observations, err = observation.New(observation.Config{
-		Control: s.control, Store: s.store, Retention: s.config.EventRetention, Logger: s.config.Logger,
+		Control: s.control, Store: s.store, Retention: s.config.EventRetention, Observed: s.rollouts.Observed, Logger: s.config.Logger,
 	})
 	if err != nil {
 		return err
@@ -281,7 +294,7 @@ func (s *Server) serve(context.Context) error {
 		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment,
 		Groups: groups.New(groups.Config{Control: s.control}), History: history.New(history.Config{Control: s.control}),
 		Indicators:   s.indicators,
-		Observations: s.observations, Appeals: s.appeals, Usage: s.usage, Gate: gate.New(time.Now), Logger: logger,
+		Observations: s.observations, Appeals: s.appeals, Usage: s.usage, Rollouts: s.rollouts, Gate: gate.New(time.Now), Logger: logger,
 	})
 	if err != nil {
 		return err

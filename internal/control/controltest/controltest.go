@@ -22,6 +22,7 @@ import (
 	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
+	"interdict/internal/control/rollout"
 	"interdict/internal/control/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
@@ -66,6 +67,7 @@ type Server struct {
 	Observations *observation.Service
 	Appeals      *appeal.Service
 	Usage        *usage.Service
+	Rollouts     *rollout.Service
 	Clock        *Clock
 	// End ends the services and their store, before the test does.
 	End func()
@@ -107,7 +109,11 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 	if err != nil {
 		tb.Fatalf("making the service: %v", err)
 	}
-	observations, err := observation.New(observation.Config{Control: service, Store: st})
+	rollouts, err := rollout.New(rollout.Config{Control: service})
+	if err != nil {
+		tb.Fatalf("making the rollouts: %v", err)
+	}
+	observations, err := observation.New(observation.Config{Control: service, Store: st, Observed: rollouts.Observed})
 	if err != nil {
 		tb.Fatalf("making the observations: %v", err)
 	}
@@ -127,7 +133,7 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 		Enrolment: enrol.New(enrol.Config{Control: service}), Groups: groups.New(groups.Config{Control: service}),
 		History:      history.New(history.Config{Control: service}),
 		Indicators:   indicators.New(indicators.Config{Control: service}),
-		Observations: observations, Appeals: appeals, Usage: uses, Clock: clock, t: tb,
+		Observations: observations, Appeals: appeals, Usage: uses, Rollouts: rollouts, Clock: clock, t: tb,
 	}
 	s.End = sync.OnceFunc(func() {
 		if err := service.Shutdown(context.WithoutCancel(tb.Context())); err != nil {

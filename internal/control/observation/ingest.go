@@ -53,6 +53,7 @@ func (s *Service) Ingest(ctx context.Context, id fleet.DeviceID, key string, eve
 	if err := s.store.AddEvents(ctx, valid); err != nil {
 		return bundle.EventReceipt{}, fmt.Errorf("keeping batch %s of device %s: %w", key, id, err)
 	}
+	s.observed(events)
 	receipt.Stored = len(valid)
 	s.logger.DebugContext(ctx, "took in events", "device", id, "batch", key, "stored", receipt.Stored, "rejected", receipt.Rejected)
 	return receipt, nil

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"interdict/internal/control"
+	"interdict/internal/event"
 	"interdict/internal/store"
 )
 
@@ -24,6 +25,9 @@ type Config struct {
 	Store   *store.Store
 	// Retention is how long events and alerts are kept; 0 means for ever.
 	Retention time.Duration
+	// Observed is told of what a device reported, once it is kept. It is
+	// quick. Optional.
+	Observed func([]event.Event)
 	// Logger is optional.
 	Logger *slog.Logger
 }
@@ -47,6 +51,7 @@ type Service struct {
 	control   *control.Service
 	store     *store.Store
 	retention time.Duration
+	observed  func([]event.Event)
 	logger    *slog.Logger
 
 	stop       context.CancelFunc
@@ -61,7 +66,12 @@ func New(c Config) (*Service, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{control: c.Control, store: c.Store, retention: c.Retention, logger: c.Logger, stop: func() {}}, nil
+	if c.Observed == nil {
+		c.Observed = func([]event.Event) {}
+	}
+	return &Service{
+		control: c.Control, store: c.Store, retention: c.Retention, observed: c.Observed, logger: c.Logger, stop: func() {},
+	}, nil
 }
 
 // Start begins to delete old events in the background. It returns at once;

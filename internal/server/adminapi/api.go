@@ -30,6 +30,7 @@ import (
 	"interdict/internal/control/indicators"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
+	"interdict/internal/control/rollout"
 	"interdict/internal/control/usage"
 	"interdict/internal/event"
 	"interdict/internal/fault"
@@ -55,6 +56,7 @@ type Config struct {
 	Observations *observation.Service
 	Appeals      *appeal.Service
 	Usage        *usage.Service
+	Rollouts     *rollout.Service
 	Gate         *gate.Gate
 	Logger       *slog.Logger
 }
@@ -70,6 +72,7 @@ type API struct {
 	observations *observation.Service
 	appeals      *appeal.Service
 	usage        *usage.Service
+	rollouts     *rollout.Service
 
 	gate     *gate.Gate
 	logger   *slog.Logger
@@ -83,7 +86,7 @@ type API struct {
 func New(c Config) (*API, error) {
 	a := &API{
 		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, groups: c.Groups, history: c.History, indicators: c.Indicators,
-		observations: c.Observations, appeals: c.Appeals, usage: c.Usage, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
+		observations: c.Observations, appeals: c.Appeals, usage: c.Usage, rollouts: c.Rollouts, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux)
 	a.addApps()
@@ -97,6 +100,7 @@ func New(c Config) (*API, error) {
 	a.addRequests()
 	a.addBypasses()
 	a.addUsage()
+	a.addRollouts()
 	a.mux.HandleFunc("/", a.unknown)
 	document, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
 	if err != nil {

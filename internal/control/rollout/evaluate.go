@@ -1,0 +1,164 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"interdict/internal/control"
+	"interdict/internal/control/audience"
+	"interdict/internal/event"
+	"interdict/internal/fleet"
+	"interdict/internal/staging"
+	"interdict/internal/store"
+)
+
+// itself is what a rollout says changed it when nobody did.
+const itself = "rollout"
+
+// Observed takes notice of events that a device reported. Those that may end a
+// trial have it looked at soon.
+func (s *Service) Observed(events []event.Event) {
+	counts := false
+	s.control.Look(func(state *audience.State, _ *audience.Snapshot) {
+		for _, r := range state.Rollouts {
+			if r.State == staging.StateTrial && r.StopAt > 0 && slices.ContainsFunc(events, func(e event.Event) bool { return concerns(&e, &r) }) {
+				counts = true
+				return
+			}
+		}
+	})
+	if !counts {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// concerns reports whether an event counts for a rollout, whichever device it
+// is from.
+func concerns(e *event.Event, r *staging.Rollout) bool {
+	if e.EventID != event.IDBlocked {
+		return false
+	}
+	kind, id := r.Target()
+	return kind == staging.TargetTag && e.AppID == id || kind == staging.TargetPolicy && e.PolicyID == id
+}
+
+// Evaluate ends the trials whose time has come: it is what goes on in the
+// background, and may be called at any time.
+func (s *Service) Evaluate(ctx context.Context) error {
+	var trials []staging.Rollout
+	s.control.Look(func(state *audience.State, _ *audience.Snapshot) {
+		for _, r := range state.Rollouts {
+			if r.State == staging.StateTrial && (r.StopAt > 0 || r.AdvanceAfter != "") {
+				trials = append(trials, r)
+			}
+		}
+	})
+	var faults []error
+	for i := range trials {
+		if err := s.evaluate(ctx, &trials[i]); err != nil {
+			faults = append(faults, fmt.Errorf("looking after rollout %s: %w", trials[i].ID, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// evaluate looks whether there is something to do before it does it in a
+// transaction, where it is asked again: most often there is not.
+func (s *Service) evaluate(ctx context.Context, r *staging.Rollout) error {
+	members := s.members(r.Canary)
+	var step staging.Step
+	err := s.control.View(ctx, func(tx *store.Tx) (err error) {
+		step, _, err = s.step(tx, r, members)
+		return err
+	})
+	if err != nil || step == staging.StepWait {
+		return err
+	}
+	actor := control.System(itself)
+	_, err = s.control.Change(ctx, func(tx *store.Tx) error {
+		now, err := tx.Rollouts().Get(r.ID)
+		if err != nil {
+			return err
+		}
+		step, refused, err := s.step(tx, &now, members)
+		switch {
+		case err != nil:
+			return err
+		case step == staging.StepStop:
+			s.logger.WarnContext(ctx, "stopped a rollout", "rollout", now.ID, "refused", refused, "stop_at", now.StopAt)
+			return s.end(tx, actor, now, staging.StateStopped, fmt.Sprintf(
+				"%s of the canary %s refused since the trial began, and %d stop it", connections(refused), wereRefused(refused), now.StopAt))
+		case step == staging.StepAdvance:
+			return s.advance(tx, actor, now, fmt.Sprintf("the trial lasted %s, with %s refused", now.AdvanceAfter, connections(refused)))
+		default:
+			return nil
+		}
+	})
+	return err
+}
+
+func connections(n int) string {
+	if n == 1 {
+		return "1 connection"
+	}
+	return fmt.Sprintf("%d connections", n)
+}
+
+func wereRefused(n int) string {
+	if n == 1 {
+		return "was"
+	}
+	return "were"
+}
+
+// step is what a rollout has to do next, and how many connections were
+// refused.
+func (s *Service) step(tx *store.Tx, r *staging.Rollout, members map[fleet.DeviceID]bool) (staging.Step, int, error) {
+	refused, err := refusedBy(tx, r)
+	if err != nil {
+		return "", 0, err
+	}
+	n := 0
+	for id, count := range refused {
+		if members[id] {
+			n += count
+		}
+	}
+	return r.Next(s.control.Now(), n), n, nil
+}
+
+// refusedBy counts the connections that devices reported as refused since the
+// trial began and that may be due to it.
+func refusedBy(tx *store.Tx, r *staging.Rollout) (map[fleet.DeviceID]int, error) {
+	count := tx.RefusedByTag
+	kind, id := r.Target()
+	if kind == staging.TargetPolicy {
+		count = tx.RefusedByPolicy
+	}
+	all, err := count(id, r.StartedAt.Truncate(time.Microsecond))
+	refused := make(map[fleet.DeviceID]int, len(all))
+	for _, one := range all {
+		refused[one.Device] = one.Count
+	}
+	return refused, err
+}
+
+// members are the devices of a canary.
+func (s *Service) members(canary string) map[fleet.DeviceID]bool {
+	members := make(map[fleet.DeviceID]bool)
+	s.control.Look(func(state *audience.State, snapshot *audience.Snapshot) {
+		for id := range state.Devices {
+			if slices.Contains(snapshot.Target(id).Groups, canary) {
+				members[id] = true
+			}
+		}
+	})
+	return members
+}
