@@ -41,6 +41,8 @@ const patience = 15 * time.Second
 type fixture struct {
 	lab  *lab.Lab
 	site *site.Site
+	// requests are those that the lab's web servers got.
+	requests *requests
 }
 
 // shared is the fixture once a test has asked for it.
@@ -71,15 +73,17 @@ func install(t *testing.T) *fixture {
 }
 
 func newFixture(ctx context.Context) (*fixture, error) {
+	asked := newRequests()
 	l, err := lab.New(ctx, lab.Config{
 		Hosts:  []string{hostServer, hostInside, hostOutside},
 		Users:  []lab.User{{Name: alice, UID: 2001, Groups: []string{usersFinance}}, {Name: bob, UID: 2002}},
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: slog.New(asked),
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := &fixture{lab: l, site: site.New(site.Config{Lab: l, Programs: os.Getenv(envPrograms), ServerHost: hostServer})}
+	programs := site.New(site.Config{Lab: l, Programs: os.Getenv(envPrograms), ServerHost: hostServer})
+	f := &fixture{lab: l, site: programs, requests: asked}
 	if err := f.site.StartServer(ctx); err != nil {
 		return nil, err
 	}

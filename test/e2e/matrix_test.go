@@ -38,12 +38,15 @@ func (f *fixture) resolve(host string, port int) []string {
 	return []string{"--resolve", fmt.Sprintf("%s:%d:%s", host, port, f.lab.Addrs(host)[0])}
 }
 
+// failing makes curl fail if the answer is an error, and print it all the same.
+const failing = "--fail-with-body"
+
 // curlTo is a peer: curl with arguments, and without a look-up.
 func curlTo(scheme string, port int, args ...string) func(*testing.T, *fixture, string) result {
 	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
 		url := fmt.Sprintf("%s://%s:%d/", scheme, host, port)
-		return f.curl(t, hostInside, append(append(f.resolve(host, port), args...), url)...)
+		return f.curl(t, hostInside, append(append(f.resolve(host, port), args...), failing, url)...)
 	}
 }
 
@@ -86,7 +89,7 @@ func dig(args ...string) func(*testing.T, *fixture, string) result {
 func proxied(scheme string, port int, url string) func(*testing.T, *fixture, string) result {
 	return func(t *testing.T, f *fixture, host string) result {
 		t.Helper()
-		return f.curl(t, hostInside, "-x", scheme+"://"+f.at("proxy.example", port), strings.ReplaceAll(url, "HOST", host))
+		return f.curl(t, hostInside, failing, "-x", scheme+"://"+f.at("proxy.example", port), strings.ReplaceAll(url, "HOST", host))
 	}
 }
 
@@ -97,7 +100,7 @@ func peers() []peer {
 		{"curl, HTTP", "p01", curlTo("http", 80), event.EvidenceHTTPHost},
 		{"curl, HTTP, capitals and a dot", "p02", func(t *testing.T, f *fixture, host string) result {
 			t.Helper()
-			return f.curl(t, hostInside, "-H", "Host: "+strings.ToUpper(host)+".", "http://"+f.at(host, 80)+"/")
+			return f.curl(t, hostInside, failing, "-H", "Host: "+strings.ToUpper(host)+".", "http://"+f.at(host, 80)+"/")
 		}, event.EvidenceHTTPHost},
 		{"curl, HTTPS, HTTP/2", "p03", curlTo("https", 443), event.EvidenceTLSSNI},
 		{"curl, HTTPS, HTTP/1.1, TLS 1.2", "p04", curlTo("https", 443, "--http1.1", "--tls-max", "1.2"), event.EvidenceTLSSNI},
@@ -167,15 +170,32 @@ func TestEveryPeerIsAllowedThenAuditedThenRefused(t *testing.T) {
 		works(t, r.peer.name, r.audited)
 		r.audit = f.waitEvent(t, event.IDAudited, r.peer.host)
 		f.checkAudit(t, r)
+		if strings.Contains(r.audited.out, "this is ") && f.requests.of(r.peer.host) == 0 {
+			t.Error("the server at the far end answered a request without noticing it")
+		}
 	})
 	f.mode(t, fleet.ModeBlock)
 	each("block", func(t *testing.T, r *row) {
 		t.Helper()
+		seen := f.requests.of(r.peer.host)
 		r.failed = r.peer.run(t, f, r.peer.host)
 		refused(t, r.peer.name, r.failed)
+		f.unseen(t, r.peer.name, r.peer.host, seen)
+		checkPage(t, r)
 		r.block = f.waitEvent(t, event.IDBlocked, r.peer.host)
 	})
 	t.Logf("\n%s", table(rows))
+}
+
+// checkPage checks that a refused request by plain HTTP was answered with our
+// page, and no other with anything.
+func checkPage(t *testing.T, r *row) {
+	t.Helper()
+	const title = "iTunes is blocked"
+	plain := r.peer.evidence == event.EvidenceHTTPHost
+	if got := strings.Contains(r.failed.out, title) && strings.Contains(r.failed.out, "error: 403"); got != plain {
+		t.Errorf("%s is answered by our page: %v, want %v:\n%s", r.peer.name, got, plain, r.failed.out)
+	}
 }
 
 // checkAudit checks what an 1125 event says, once the strongest evidence has
