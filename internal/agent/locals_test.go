@@ -372,8 +372,8 @@ func TestALocalChangeThatFailsIsToldAndTriedAgain(t *testing.T) {
 	if diff := cmp.Diff(want, e.report()); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
 	}
-	if wait, ok := e.nextChange(); !ok || wait != retryAfter || len(set.Items()) != 1 {
-		t.Errorf("tried again in %s (%v), items %+v", wait, ok, set.Items())
+	if due, ok := e.nextChange(time.Now()); !ok || time.Until(due) > retryAfter || len(set.Items()) != 1 {
+		t.Errorf("tried again at %s (%v), items %+v", due, ok, set.Items())
 	}
 	l.setFails = nil
 	if err := e.reapply(t.Context()); err != nil || e.mode() != fleet.ModeBlock || len(set.Items()) > 0 {
