@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/profile"
 	"interdict/internal/cli/usage"
 	"interdict/internal/cloudapp"
 	"interdict/internal/fault"
@@ -51,7 +52,7 @@ func appScope(groups names) func(appView) string {
 		if appTag(a) == "" {
 			return ""
 		}
-		return groups.profile(&a.Tagging.Scope)
+		return profile.Text(&a.Tagging.Scope, groups.scope)
 	}
 }
 
@@ -154,7 +155,7 @@ func eachOnce(words []string) []string {
 }
 
 func newAppTagCmd(s *session) *cobra.Command {
-	var scope profileFlags
+	var scope profile.Flags
 	var wait waitFlags
 	var dryRun bool
 	cmd := &cobra.Command{
@@ -186,10 +187,10 @@ change, and names those that are offline and will do so when they return.`,
 				return fault.New(fault.Invalid, "the tag %q is not known", tag).
 					WithHint("the last argument is the tag: sanctioned, unsanctioned, monitored or none")
 			}
-			if err := scope.read(cmd); err != nil {
+			if err := scope.Read(cmd); err != nil {
 				return err
 			}
-			request := map[string]any{"apps": apps, "tag": tag, "scope": scope.profile}
+			request := map[string]any{"apps": apps, "tag": tag, "scope": scope.Profile}
 			if dryRun {
 				return s.dryRun(cmd, request)
 			}
@@ -204,7 +205,7 @@ change, and names those that are offline and will do so when they return.`,
 			return s.changed(cmd.Context(), c, wait, raw, "tagged %s as %s", strings.Join(eachOnce(apps), ", "), tag)
 		},
 	}
-	scope.add(cmd, "include-group")
+	scope.Add(cmd, "include-group")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what the tag would do, and do not set it")
 	wait.add(cmd)
 	return cmd

@@ -6,12 +6,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/profile"
 	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
 
 func newAppScopeCmd(s *session) *cobra.Command {
-	var scope profileFlags
+	var scope profile.Flags
 	var everybody bool
 	var wait waitFlags
 	cmd := &cobra.Command{
@@ -26,10 +27,10 @@ all of them.`,
   interdict app scope itunes --clear --user-group students`,
 		Args: usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !everybody && !scope.changed(cmd) {
+			if !everybody && !scope.Changed(cmd) {
 				return usage.Fault(cmd, "there is nothing to change")
 			}
-			if err := scope.read(cmd); err != nil {
+			if err := scope.Read(cmd); err != nil {
 				return err
 			}
 			c, err := s.client()
@@ -49,7 +50,7 @@ all of them.`,
 			if everybody {
 				wanted = indicator.Profile{}
 			}
-			scope.edit(cmd, &wanted)
+			scope.Edit(cmd, &wanted)
 			if raw, err = c.Put(cmd.Context(), path+"/scope", wanted); err != nil {
 				return err
 			}
@@ -57,7 +58,7 @@ all of them.`,
 		},
 	}
 	cmd.Flags().BoolVar(&everybody, "clear", false, "for everybody, always, but for what else is typed")
-	scope.add(cmd, "include-group")
+	scope.Add(cmd, "include-group")
 	wait.add(cmd)
 	return cmd
 }

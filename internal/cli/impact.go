@@ -13,6 +13,7 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/profile"
 	"interdict/internal/cloudapp"
 	"interdict/internal/indicator"
 )
@@ -155,7 +156,7 @@ func (i *impact) reach() string {
 	for _, g := range append(i.Include, i.Exclude...) {
 		named[g.ID] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
 	}
-	return named.profile(&i.Scope)
+	return profile.Text(&i.Scope, named.scope)
 }
 
 // String says by how many apps were used.
@@ -172,7 +173,7 @@ func (a *appImpact) title(groups names) string {
 	if a.Tagging.Tag == cloudapp.TagNone {
 		return fmt.Sprintf("%s (%s), not tagged", a.ID, a.Name)
 	}
-	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, groups.profile(&a.Tagging.Scope))
+	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, profile.Text(&a.Tagging.Scope, groups.scope))
 }
 
 func (a *appImpact) spared() string {
@@ -187,7 +188,7 @@ func (a *appImpact) allowed(groups names) string {
 	all := make([]string, len(a.Allows))
 	for j := range a.Allows {
 		i := &a.Allows[j]
-		all[j] = i.Value + " for " + groups.profile(&i.Scope)
+		all[j] = i.Value + " for " + profile.Text(&i.Scope, groups.scope)
 		if !i.ExpiresAt.IsZero() {
 			all[j] += ", until " + output.Time(i.ExpiresAt)
 		}

@@ -11,6 +11,7 @@ import (
 	"interdict/internal/cli/indicatorfile"
 	"interdict/internal/cli/moment"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/profile"
 	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
@@ -36,7 +37,7 @@ func indicatorColumns(groups names) []column[indicator.Indicator] {
 		{"action", func(i indicator.Indicator) string { return string(i.Action) }},
 		{"severity", func(i indicator.Indicator) string { return string(i.Severity) }},
 		{"source", func(i indicator.Indicator) string { return string(i.Source) }},
-		{"scope", func(i indicator.Indicator) string { return groups.profile(&i.Scope) }},
+		{"scope", func(i indicator.Indicator) string { return profile.Text(&i.Scope, groups.scope) }},
 		{"expires", func(i indicator.Indicator) string { return output.Time(i.ExpiresAt) }},
 	}
 }
@@ -94,7 +95,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 	n := indicatorfile.Indicator{}
 	var expires string
 	var noAlert bool
-	var scope profileFlags
+	var scope profile.Flags
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "add TYPE VALUE --action ACTION",
@@ -107,10 +108,10 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 			if n.Action == "" {
 				return usage.Fault(cmd, "--action is missing: allow, audit, warn or block")
 			}
-			if err := scope.read(cmd); err != nil {
+			if err := scope.Read(cmd); err != nil {
 				return err
 			}
-			n.Type, n.Value, n.Alert, n.Scope = args[0], args[1], !noAlert, scope.profile
+			n.Type, n.Value, n.Alert, n.Scope = args[0], args[1], !noAlert, scope.Profile
 			if expires != "" {
 				t, err := moment.Parse("--expires", expires, time.Now(), moment.Ahead)
 				if err != nil {
@@ -139,7 +140,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 	f.StringVar(&n.Description, "description", "", "a `text` for those who wonder")
 	f.StringVar(&expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31")
 	f.BoolVar(&noAlert, "no-alert", false, "its events raise no alerts")
-	scope.add(cmd, "group")
+	scope.Add(cmd, "group")
 	wait.add(cmd)
 	return cmd
 }

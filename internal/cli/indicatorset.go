@@ -8,6 +8,7 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/moment"
+	"interdict/internal/cli/profile"
 	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
@@ -16,7 +17,7 @@ import (
 type indicatorEdit struct {
 	action, severity, description, expires string
 	alert, everybody                       bool
-	scope                                  profileFlags
+	scope                                  profile.Flags
 }
 
 // never is the expiry of an indicator that has none.
@@ -43,12 +44,12 @@ func (e *indicatorEdit) body(cmd *cobra.Command, i *indicator.Indicator) (map[st
 		}
 		body["expires_at"] = at
 	}
-	if e.everybody || e.scope.changed(cmd) {
+	if e.everybody || e.scope.Changed(cmd) {
 		wanted := i.Scope
 		if e.everybody {
 			wanted = indicator.Profile{}
 		}
-		e.scope.edit(cmd, &wanted)
+		e.scope.Edit(cmd, &wanted)
 		body["scope"] = wanted
 	}
 	return body, nil
@@ -70,7 +71,7 @@ an empty value takes a list away, --clear all of them.`,
 			if err := usage.CheckEdit(cmd); err != nil {
 				return err
 			}
-			if err := e.scope.read(cmd); err != nil {
+			if err := e.scope.Read(cmd); err != nil {
 				return err
 			}
 			c, err := s.client()
@@ -103,7 +104,7 @@ an empty value takes a list away, --clear all of them.`,
 	f.StringVar(&e.expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31, or never")
 	f.BoolVar(&e.alert, "alert", true, "whether its events raise alerts")
 	f.BoolVar(&e.everybody, "clear", false, "for everybody, always, but for what else is typed")
-	e.scope.add(cmd, "group")
+	e.scope.Add(cmd, "group")
 	wait.add(cmd)
 	return cmd
 }

@@ -12,6 +12,7 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/setting"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -97,7 +98,7 @@ type policyBody struct {
 
 // policyFlags are what create and set have in common.
 type policyFlags struct {
-	settings    settingFlags
+	settings    setting.Flags
 	description string
 	platforms   []string
 	priority    int
@@ -106,7 +107,7 @@ type policyFlags struct {
 
 func (p *policyFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	p.settings.add(cmd)
+	p.settings.Add(cmd)
 	f.StringVar(&p.description, "description", "", "a `text` for those who wonder")
 	f.StringSliceVar(&p.platforms, "platform", nil, "only devices with this operating `system`: linux or windows; may be repeated")
 	f.IntVar(&p.priority, "priority", 0, "among several policies the higher `number` wins")
@@ -125,7 +126,7 @@ func (p *policyFlags) apply(cmd *cobra.Command, b *policyBody) error {
 	if f.Changed("priority") {
 		b.Priority = p.priority
 	}
-	return p.settings.apply(cmd, &b.Settings)
+	return p.settings.Apply(cmd, &b.Settings)
 }
 
 func newPolicyCreateCmd(s *session) *cobra.Command {
@@ -194,7 +195,7 @@ leaves a setting to the next policy in line, or to its default.`,
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
-	flags.settings.addUnset(cmd)
+	flags.settings.AddUnset(cmd)
 	flags.add(cmd)
 	return cmd
 }

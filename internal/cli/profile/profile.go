@@ -1,4 +1,6 @@
-package cli
+// Package profile decides how scoped profiles are typed and shown: the flags
+// for devices, people and times, and the words for them.
+package profile
 
 import (
 	"strings"
@@ -10,10 +12,12 @@ import (
 	"interdict/internal/indicator"
 )
 
-// profileFlags are the flags that say for which devices and people, and when,
+// Flags are the flags that say for which devices and people, and when,
 // something counts.
-type profileFlags struct {
-	profile indicator.Profile
+type Flags struct {
+	// Profile is what was typed, once Read has returned.
+	Profile indicator.Profile
+
 	windows []string
 	// include is what the flag for groups is called; lists has what flags fill.
 	include string
@@ -22,20 +26,20 @@ type profileFlags struct {
 
 const windowFlag = "window"
 
-// add makes the flags; include is what the flag for groups is called.
-func (p *profileFlags) add(cmd *cobra.Command, include string) {
+// Add makes the flags; include is what the flag for groups is called.
+func (p *Flags) Add(cmd *cobra.Command, include string) {
 	p.include, p.lists = include, make(map[string]*[]string)
 	for _, f := range []struct {
 		name string
 		into *[]string
 		help string
 	}{
-		{include, &p.profile.Include, "only devices of this `group`, or device:NAME; may be repeated"},
-		{"exclude-group", &p.profile.Exclude, "not the devices of this `group`, whatever else they are in; may be repeated"},
-		{"user", &p.profile.IncludeUsers, "only this `user`, by login name or as #UID; may be repeated"},
-		{"exclude-user", &p.profile.ExcludeUsers, "not this `user`; may be repeated"},
-		{"user-group", &p.profile.IncludeUserGroups, "only users in this `group`, as the device knows it; may be repeated"},
-		{"exclude-user-group", &p.profile.ExcludeUserGroups, "not users in this `group`; may be repeated"},
+		{include, &p.Profile.Include, "only devices of this `group`, or device:NAME; may be repeated"},
+		{"exclude-group", &p.Profile.Exclude, "not the devices of this `group`, whatever else they are in; may be repeated"},
+		{"user", &p.Profile.IncludeUsers, "only this `user`, by login name or as #UID; may be repeated"},
+		{"exclude-user", &p.Profile.ExcludeUsers, "not this `user`; may be repeated"},
+		{"user-group", &p.Profile.IncludeUserGroups, "only users in this `group`, as the device knows it; may be repeated"},
+		{"exclude-user-group", &p.Profile.ExcludeUserGroups, "not users in this `group`; may be repeated"},
 	} {
 		p.lists[f.name] = f.into
 		cmd.Flags().StringSliceVar(f.into, f.name, nil, f.help)
@@ -43,9 +47,9 @@ func (p *profileFlags) add(cmd *cobra.Command, include string) {
 	cmd.Flags().StringArrayVar(&p.windows, windowFlag, nil, "only in this `span` of the week: 'mon-fri 08:00-17:30 Europe/Berlin', without a zone by the device's clock; may be repeated")
 }
 
-// read reads the windows that were typed.
-func (p *profileFlags) read(cmd *cobra.Command) error {
-	p.profile.Windows = nil
+// Read reads the windows that were typed.
+func (p *Flags) Read(cmd *cobra.Command) error {
+	p.Profile.Windows = nil
 	for _, text := range p.windows {
 		if text == "" {
 			continue
@@ -54,13 +58,13 @@ func (p *profileFlags) read(cmd *cobra.Command) error {
 		if err != nil {
 			return usage.Fault(cmd, "--%s: %s", windowFlag, err)
 		}
-		p.profile.Windows = append(p.profile.Windows, w)
+		p.Profile.Windows = append(p.Profile.Windows, w)
 	}
 	return nil
 }
 
-// changed reports whether any of the flags was typed.
-func (p *profileFlags) changed(cmd *cobra.Command) bool {
+// Changed reports whether any of the flags was typed.
+func (p *Flags) Changed(cmd *cobra.Command) bool {
 	for name := range p.lists {
 		if cmd.Flags().Changed(name) {
 			return true
@@ -69,9 +73,9 @@ func (p *profileFlags) changed(cmd *cobra.Command) bool {
 	return cmd.Flags().Changed(windowFlag)
 }
 
-// edit puts what was typed in the place of what a profile has there, and leaves
+// Edit puts what was typed in the place of what a profile has there, and leaves
 // the rest. An empty value takes a list away.
-func (p *profileFlags) edit(cmd *cobra.Command, in *indicator.Profile) {
+func (p *Flags) Edit(cmd *cobra.Command, in *indicator.Profile) {
 	edits := []struct {
 		flag string
 		to   *[]string
@@ -89,13 +93,13 @@ func (p *profileFlags) edit(cmd *cobra.Command, in *indicator.Profile) {
 		}
 	}
 	if cmd.Flags().Changed(windowFlag) {
-		in.Windows = p.profile.Windows
+		in.Windows = p.Profile.Windows
 	}
 }
 
-// profile says for whom and when something counts.
-func (n names) profile(p *indicator.Profile) string {
-	parts := []string{n.scope(p.Scope)}
+// Text says for whom and when something counts; scope says it of the devices.
+func Text(p *indicator.Profile, scope func(indicator.Scope) string) string {
+	parts := []string{scope(p.Scope)}
 	for _, part := range []struct {
 		word             string
 		include, exclude []string

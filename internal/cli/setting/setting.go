@@ -1,4 +1,6 @@
-package cli
+// Package setting decides how the settings of a policy are typed: one flag for
+// each, made from what package fleet says about it.
+package setting
 
 import (
 	"fmt"
@@ -10,22 +12,22 @@ import (
 	"interdict/internal/fleet"
 )
 
-// settingFlags are the flags for the settings of a policy, one for each.
-type settingFlags struct {
+// Flags are the flags for the settings of a policy, one for each.
+type Flags struct {
 	values map[string]*string
 	unset  []string
 }
 
-// add makes the flags.
-func (f *settingFlags) add(cmd *cobra.Command) {
+// Add makes the flags.
+func (f *Flags) Add(cmd *cobra.Command) {
 	f.values = make(map[string]*string)
 	for _, d := range fleet.Definitions() {
-		f.values[d.Name] = cmd.Flags().String(flagName(&d), "", settingHelp(&d))
+		f.values[d.Name] = cmd.Flags().String(flagName(&d), "", help(&d))
 	}
 }
 
-// addUnset makes the flag that leaves settings to others.
-func (f *settingFlags) addUnset(cmd *cobra.Command) {
+// AddUnset makes the flag that leaves settings to others.
+func (f *Flags) AddUnset(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&f.unset, "unset", nil,
 		"leave this `setting` to the next policy in line, or to its default; may be repeated")
 }
@@ -33,33 +35,33 @@ func (f *settingFlags) addUnset(cmd *cobra.Command) {
 // flagName is the name of a setting's flag.
 func flagName(d *fleet.Definition) string { return strings.ReplaceAll(d.Name, "_", "-") }
 
-// settingHelp says what a setting does and which values it can have.
-func settingHelp(d *fleet.Definition) string {
-	help := d.Summary
+// help says what a setting does and which values it can have.
+func help(d *fleet.Definition) string {
+	text := d.Summary
 	switch {
 	case len(d.Values) > 0:
 		last := len(d.Values) - 1
-		help += ": `" + d.Values[0] + "`" + strings.Join(append([]string{""}, d.Values[1:last]...), ", ") + " or " + d.Values[last]
+		text += ": `" + d.Values[0] + "`" + strings.Join(append([]string{""}, d.Values[1:last]...), ", ") + " or " + d.Values[last]
 	case d.Most > 0:
-		help += fmt.Sprintf(": a `time` from %s to %s", d.Least, d.Most)
+		text += fmt.Sprintf(": a `time` from %s to %s", d.Least, d.Most)
 	default:
-		help += ": a `text`"
+		text += ": a `text`"
 	}
 	if d.Name == fleet.SettingNotificationText {
-		help += " in which " + strings.Join(fleet.Placeholders(), ", ") + " are filled in"
+		text += " in which " + strings.Join(fleet.Placeholders(), ", ") + " are filled in"
 	}
 	if d.Default != "" {
-		help += "; where no policy says, " + d.Default
+		text += "; where no policy says, " + d.Default
 	}
-	return help
+	return text
 }
 
-// apply puts the flags that were typed into settings.
-func (f *settingFlags) apply(cmd *cobra.Command, s *fleet.Settings) error {
+// Apply puts the flags that were typed into settings.
+func (f *Flags) Apply(cmd *cobra.Command, s *fleet.Settings) error {
 	for _, name := range f.unset {
 		d, ok := fleet.Define(name)
 		if !ok {
-			return usage.Fault(cmd, "there is no setting %q: there are %s", name, settingNames())
+			return usage.Fault(cmd, "there is no setting %q: there are %s", name, names())
 		}
 		if cmd.Flags().Changed(flagName(&d)) {
 			return usage.Fault(cmd, "--unset %s and --%s cannot be together", name, flagName(&d))
@@ -78,7 +80,7 @@ func (f *settingFlags) apply(cmd *cobra.Command, s *fleet.Settings) error {
 	return nil
 }
 
-func settingNames() string {
+func names() string {
 	var names []string
 	for _, d := range fleet.Definitions() {
 		names = append(names, flagName(&d))
