@@ -157,6 +157,7 @@ func eachOnce(words []string) []string {
 func newAppTagCmd(s *session) *cobra.Command {
 	var scope profile.Flags
 	var wait waitFlags
+	var trial trialFlags
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "tag ID... sanctioned|unsanctioned|monitored|none",
@@ -172,10 +173,13 @@ changes all that later.
 With --dry-run nothing is changed: the command says who used the apps in the last
 30 days, which devices are in scope, and what would become of which domains.
 
+With --canary one group tries the tag of one app out before everybody has it.
+
 With --wait the command returns when every device that is online enforces the
 change, and names those that are offline and will do so when they return.`,
 		Example: `  interdict app tag itunes unsanctioned --wait
   interdict app tag dropbox unsanctioned --include-group finance --dry-run
+  interdict app tag dropbox unsanctioned --canary pilot --advance-after 4h --stop-at 50
   interdict app tag dropbox wetransfer unsanctioned --include-group finance --exclude-group auditors
   interdict app tag youtube unsanctioned --user-group students --window 'mon-fri 08:00-13:00 Europe/Berlin'
   interdict app tag itunes none`,
@@ -194,6 +198,11 @@ change, and names those that are offline and will do so when they return.`,
 			if dryRun {
 				return s.dryRun(cmd, request)
 			}
+			if try, err := trial.wanted(cmd); err != nil {
+				return err
+			} else if try {
+				return s.tryTag(cmd, trial, wait, apps, map[string]any{"tag": tag, "scope": scope.Profile})
+			}
 			c, err := s.client()
 			if err != nil {
 				return err
@@ -207,6 +216,7 @@ change, and names those that are offline and will do so when they return.`,
 	}
 	scope.Add(cmd, "include-group")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what the tag would do, and do not set it")
+	trial.add(cmd)
 	wait.add(cmd)
 	return cmd
 }

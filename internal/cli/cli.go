@@ -162,7 +162,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	f.Var((*given)(&s.ca), "ca", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
 	f.StringVarP(&s.format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
 	root.AddCommand(
-		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newDeviceCmd(s),
+		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newRolloutCmd(s), newDeviceCmd(s),
 		newAlertCmd(s), newEventCmd(s), newRequestCmd(s), newBypassCmd(s), newTokenCmd(s), newFeatureCmd(s), newAuditLogCmd(s), newVersionCmd(s),
 	)
 	return root

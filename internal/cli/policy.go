@@ -160,25 +160,33 @@ func newPolicyCreateCmd(s *session) *cobra.Command {
 
 func newPolicySetCmd(s *session) *cobra.Command {
 	var flags policyFlags
+	var trial trialFlags
 	var name string
 	cmd := &cobra.Command{
 		Use:   "set NAME",
 		Short: "Change settings of a policy",
 		Long: `Set changes what its flags name and leaves the rest. --unset, or an empty value,
-leaves a setting to the next policy in line, or to its default.`,
+leaves a setting to the next policy in line, or to its default. With --canary
+one group tries the change out before everybody has it.`,
 		Example: `  interdict policy set standard --network-protection block --wait
+  interdict policy set standard --network-protection block --canary pilot --advance-after 4h --stop-at 20
   interdict policy set standard --unset fail-mode --platform linux`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := usage.CheckEdit(cmd); err != nil {
 				return err
 			}
-			c, err := s.client()
-			if err != nil {
+			// What is wrong with the flags is wrong whatever the policy is.
+			if err := flags.apply(cmd, &policyBody{}); err != nil {
 				return err
 			}
-			// What is wrong with the flags is wrong whatever the policy is.
-			if err = flags.apply(cmd, &policyBody{}); err != nil {
+			if try, err := trial.wanted(cmd, "name", "description"); err != nil {
+				return err
+			} else if try {
+				return s.tryPolicy(cmd, trial, &flags, args[0])
+			}
+			c, err := s.client()
+			if err != nil {
 				return err
 			}
 			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) any {
@@ -196,6 +204,7 @@ leaves a setting to the next policy in line, or to its default.`,
 	}
 	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
 	flags.settings.AddUnset(cmd)
+	trial.add(cmd)
 	flags.add(cmd)
 	return cmd
 }
@@ -203,18 +212,25 @@ leaves a setting to the next policy in line, or to its default.`,
 func newPolicyAssignCmd(s *session) *cobra.Command {
 	var scope indicator.Scope
 	var all bool
+	var trial trialFlags
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "assign NAME --include-group G [--exclude-group G]",
 		Short: "Say which devices a policy reaches",
 		Long: `Assign replaces the policy's assignment. --all-devices assigns it to every
-device; --exclude-group takes the devices of a group out again.`,
+device; --exclude-group takes the devices of a group out again. With --canary one
+group tries the new assignment out first.`,
 		Example: `  interdict policy assign standard --include-group laptops --wait
   interdict policy assign standard --all-devices --exclude-group lab`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(scope.Include) > 0) {
 				return usage.Fault(cmd, "give either --include-group or --all-devices")
+			}
+			if try, err := trial.wanted(cmd); err != nil {
+				return err
+			} else if try {
+				return s.try(cmd, trial, wait, rolloutBody{Policy: &policyChange{Policy: args[0], Assignment: scope}})
 			}
 			c, err := s.client()
 			if err != nil {
@@ -229,6 +245,7 @@ device; --exclude-group takes the devices of a group out again.`,
 	}
 	addScopeFlags(cmd, &scope)
 	cmd.Flags().BoolVar(&all, "all-devices", false, "every device")
+	trial.add(cmd)
 	wait.add(cmd)
 	return cmd
 }

@@ -40,6 +40,7 @@ func interdict() {
 // scripts have, besides the usual commands:
 //
 //	exits CODE COMMAND...        runs a command that ends with this exit code
+//	eventually TEXT COMMAND...   runs a command until it prints a text
 //	agent start NAME TOKENFILE   enrols a device and keeps it connected
 //	agent stop NAME              disconnects it
 //	agent mode NAME MODE         waits until it has been told this mode
@@ -66,8 +67,9 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
-			"agent": agentCmd,
+			"exits":      exits,
+			"eventually": eventually,
+			"agent":      agentCmd,
 		},
 	})
 }
@@ -85,6 +87,25 @@ func exits(ts *testscript.TestScript, neg bool, args []string) { //nolint:revive
 	}
 	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("got exit code %d, want %s", got, args[0])
+	}
+}
+
+func eventually(ts *testscript.TestScript, neg bool, args []string) { //nolint:revive // flag-parameter: testscript wants it
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: eventually TEXT COMMAND...")
+	}
+	deadline, tick := time.After(10*time.Second), time.NewTicker(50*time.Millisecond)
+	defer tick.Stop()
+	for {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("%q was not printed in time", args[0])
+		}
 	}
 }
 
