@@ -187,10 +187,13 @@ func (e *enforcer) SetLocal(ctx context.Context, said local.Said) error {
 }
 
 // SetBypasses puts users' bypasses into force in place of all earlier ones,
-// likewise.
+// likewise. Where they are the same nothing is done.
 func (e *enforcer) SetBypasses(ctx context.Context, all []bypass.Bypass) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if slices.Equal(e.said.bypasses, all) {
+		return nil
+	}
 	e.said.bypasses = all
 	return e.renew(ctx)
 }
@@ -389,9 +392,7 @@ func (e *enforcer) run(ctx context.Context) error {
 			enforced = time.Now()
 			if err := e.reapply(ctx); err != nil {
 				e.cfg.Log.ErrorContext(ctx, "putting the rules into force again", "error", err)
-				if !sleep(ctx, retryAfter) {
-					return nil
-				}
+				sleep(ctx, retryAfter)
 			}
 		}
 	}

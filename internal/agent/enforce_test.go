@@ -22,6 +22,7 @@ import (
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
+	"interdict/internal/bypass"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -476,5 +477,30 @@ func TestADisabledCaptureStillRefusesAddresses(t *testing.T) {
 	}
 	if items := set.Items(); len(items) != 1 || items[0].Code != health.CaptureMissing {
 		t.Errorf("got items %+v, want capture_missing", items)
+	}
+}
+
+func TestBypassesThatAreKnownChangeNothing(t *testing.T) {
+	l, e, _ := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	l.taken()
+	now := time.Now().UTC()
+	one := bypass.Bypass{ID: "b-1", UID: 1000, Subject: "tunes", Since: now, Until: now.Add(time.Hour)}
+	for _, step := range []struct {
+		name   string
+		all    []bypass.Bypass
+		writes bool
+	}{
+		{"none where there were none", []bypass.Bypass{}, false},
+		{"the first", []bypass.Bypass{one}, true},
+		{"the same again", []bypass.Bypass{one}, false},
+		{"none any more", nil, true},
+	} {
+		if err := e.SetBypasses(t.Context(), step.all); err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(l.taken(), "kernel"); got != step.writes {
+			t.Errorf("%s: the kernel was told %v, want %v", step.name, got, step.writes)
+		}
 	}
 }
