@@ -56,6 +56,9 @@ func (a *answerer) judge(ctx context.Context, q bundle.Question) (bundle.Answer,
 		Action: d.Action, Step: string(d.Step), IndicatorID: d.Indicator.ID, Indicator: d.Indicator.Value,
 		AppID: d.AppID, Mode: d.Mode, Bypass: d.Bypass, Settings: a.settings(), Health: a.health.Report(),
 	}
+	if s.User != nil {
+		answer.UID, answer.UserGroups = s.User.UID, s.User.Groups
+	}
 	if rules := a.enforcer.rules(); rules != nil {
 		answer.OutOfScope = rules.OutOfScope(s, time.Now())
 	}

@@ -159,6 +159,9 @@ type Answer struct {
 	// Error says why the question could not be answered; all else is empty
 	// then.
 	Error string `json:"error,omitempty"`
+	// UID and UserGroups are those of the question's user.
+	UID        uint32   `json:"uid,omitempty"`
+	UserGroups []string `json:"user_groups,omitempty"`
 	// Version is that of the bundle in force, 0 for none.
 	Version uint64 `json:"bundle_version,omitempty"`
 	// Enforcing is false while rescue suspends everything or no rules are in

@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"interdict/internal/cloudapp"
 	"interdict/internal/event"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
+	"interdict/internal/staging"
 )
 
 // Explain makes the chain of facts. expected may be empty.
@@ -30,7 +30,29 @@ func Explain(f Facts, expected Outcome) Chain {
 		c.Unexpected = c.Outcome.Refused()
 	default: // nothing in particular was expected
 	}
+	if c.Unexpected && c.Outcome.Refused() {
+		b.excuse(&c)
+	}
 	return c
+}
+
+// excuse says how to let through what is refused and should not be, unless
+// something is to be mended first.
+func (b *builder) excuse(c *Chain) {
+	for i := range c.Links {
+		l := &c.Links[i]
+		if l.Name != c.Decisive || l.Fix != "" {
+			continue
+		}
+		switch l.Name {
+		case LinkTag:
+			l.Fix = b.add(indicator.ActionAllow)
+		case LinkIndicator:
+			l.Fix = "interdict indicator delete " + b.chosen.Indicator.ID
+		default: // what decides is on the device
+			l.Fix = "on the device: interdict-agent status"
+		}
+	}
 }
 
 // builder makes the links. The chosen candidate is the one all links after
@@ -126,14 +148,26 @@ func (b *builder) app() Link {
 	case b.App == nil && b.custom():
 		return unknown(LinkApp, "%s belongs to no app of the catalog; a custom indicator names it", b.Subject)
 	case b.App == nil:
-		return broken(LinkApp, fmt.Sprintf("interdict indicator add domain %s --action block", cmp.Or(b.Subject.Host, "NAME")),
-			"%s belongs to no app of the catalog", b.Subject)
+		return broken(LinkApp, b.add(indicator.ActionBlock), "%s belongs to no app of the catalog", b.Subject)
 	case b.App.Shared && !b.custom():
-		return broken(LinkApp, fmt.Sprintf("interdict indicator add domain %s --action block", b.Subject.Host),
+		return broken(LinkApp, b.add(indicator.ActionBlock),
 			"%s is below %s, which several apps share, so that no app's tag refuses it", b.Subject, b.App.Domain)
 	default:
 		return holds(LinkApp, "%s belongs to %s (%s), by its domain %s", b.Subject, b.App.Name, b.App.ID, b.App.Domain)
 	}
+}
+
+// add is the command that makes an indicator of the destination.
+func (b *builder) add(a indicator.Action) string {
+	if b.Subject.Host == "" {
+		return fmt.Sprintf("interdict indicator add ip %s --action %s", b.Subject.IP, a)
+	}
+	return fmt.Sprintf("interdict indicator add domain %s --action %s", Quote(b.Subject.Host), a)
+}
+
+// inCanary reports whether the device has what a rollout has on trial.
+func (b *builder) inCanary(t *staging.Rollout) bool {
+	return slices.Contains(b.Device.Groups, t.Canary) || t.Canary == fleet.DeviceGroup(b.Device.ID)
 }
 
 func (b *builder) tag() Link {
@@ -145,17 +179,17 @@ func (b *builder) tag() Link {
 		tag = b.Tagging.Tag
 	}
 	if t := b.Trial; t != nil {
-		inside := slices.Contains(b.Device.Groups, t.Canary)
+		inside := b.inCanary(t)
 		_, id := t.Target()
 		switch {
 		case inside && t.AfterTag != nil:
 			tag = t.AfterTag.Tag
 		case t.AfterTag != nil && t.AfterTag.Tag.Enforced() && !tag.Enforced():
 			return broken(LinkTag, "interdict rollout advance "+t.ID,
-				"%s becomes %s, which is on trial in group %s; this device is not in it", id, t.AfterTag.Tag, b.group(t.Canary))
+				"%s becomes %s, which is on trial in %s; this device is not in it", id, t.AfterTag.Tag, b.canary(t))
 		}
 		if inside && tag.Enforced() {
-			return holds(LinkTag, "%s is %s, on trial in group %s since %s", b.App.Name, tag, b.group(t.Canary), moment(t.StartedAt))
+			return holds(LinkTag, "%s is %s, on trial in %s since %s", b.App.Name, tag, b.canary(t), moment(t.StartedAt))
 		}
 	}
 	switch {
@@ -218,133 +252,9 @@ func describe(c *Candidate) string {
 	return fmt.Sprintf("%s %s (%s, %s)", i.Type, i.Value, i.Source, i.ID)
 }
 
-func (b *builder) scope() Link {
-	if b.chosen == nil {
-		return unknown(LinkScope, "no indicator is concerned")
-	}
-	p := &b.chosen.Indicator.Scope
-	fix := "interdict indicator set " + b.chosen.Indicator.ID
-	if !b.custom() {
-		fix = "interdict app scope " + b.chosen.Indicator.AppID
-	}
-	switch {
-	case !b.chosen.DeviceInScope:
-		return broken(LinkScope, fix, "%s is not in its scope: it is for %s, and the device is in %s",
-			b.Device.Name, b.groups(p.Scope), b.list(b.Device.Groups, "no group"))
-	case !p.Everybody() && b.Device.User == nil:
-		return unknown(LinkScope, "it is for some users only, and it is not known who they are: ask again with --user")
-	case !p.CoversUser(b.Device.User):
-		return broken(LinkScope, fix, "user %s is not in its scope", b.Device.User.Name)
-	case !p.Open(b.Now):
-		return broken(LinkScope, fix, "it counts at other times only: %s", windows(p.Windows))
-	default:
-		return holds(LinkScope, "the device%s is in its scope: %s", withUser(b.Device.User), b.groups(p.Scope))
-	}
-}
-
-func withUser(u *indicator.User) string {
-	if u == nil {
-		return ""
-	}
-	return " and user " + u.Name
-}
-
-func windows(all []indicator.Window) string {
-	texts := make([]string, 0, len(all))
-	for _, w := range all {
-		days := make([]string, 0, len(w.Days))
-		for _, d := range w.Days {
-			days = append(days, string(d))
-		}
-		texts = append(texts, strings.TrimSpace(strings.Join(days, ",")+" "+w.From+"-"+w.To+" "+w.Zone))
-	}
-	return strings.Join(texts, "; ")
-}
-
-func (b *builder) group(id string) string {
-	if b.GroupName == nil {
-		return id
-	}
-	return cmp.Or(b.GroupName(id), id)
-}
-
-func (b *builder) groups(s indicator.Scope) string {
-	text := b.list(s.Include, "all devices")
-	if len(s.Exclude) > 0 {
-		text += " except " + b.list(s.Exclude, "")
-	}
-	return text
-}
-
-func (b *builder) list(ids []string, none string) string {
-	if len(ids) == 0 {
-		return none
-	}
-	names := make([]string, 0, len(ids))
-	for _, id := range ids {
-		names = append(names, b.group(id))
-	}
-	return strings.Join(names, ", ")
-}
-
-func (b *builder) policy() Link {
-	e := &b.Policies.Effective
-	mode := e.Settings.NetworkProtection
-	origin := e.Origin[fleet.SettingNetworkProtection]
-	name := origin
-	if b.Policies.Name != nil {
-		name = cmp.Or(b.Policies.Name(origin), origin)
-	}
-	switch {
-	case mode == fleet.ModeBlock:
-		return holds(LinkPolicy, "policy %s sets network protection to block%s", name, b.conflict(e))
-	case mode == fleet.ModeAudit:
-		return broken(LinkPolicy, "interdict policy set "+name+" --network-protection block",
-			"policy %s sets network protection to audit: connections are recorded, not refused%s", name, b.conflict(e))
-	case origin != "":
-		return broken(LinkPolicy, "interdict policy set "+name+" --network-protection block", "policy %s disables network protection%s", name, b.conflict(e))
-	case b.local(fleet.SettingNetworkProtection) != "":
-		return unknown(LinkPolicy, "no policy of the server sets network protection here; the device has it from its own %s", b.local(fleet.SettingNetworkProtection))
-	case len(b.Policies.Missed) > 0:
-		m := b.Policies.Missed[0]
-		return broken(LinkPolicy, "interdict policy assign "+m.Name+" --include-group GROUP",
-			"no policy that turns network protection on reaches the device: %s does not, because %s", m.Name, m.Why)
-	default:
-		return broken(LinkPolicy, "interdict policy create NAME --network-protection block", "no policy turns network protection on: it is disabled")
-	}
-}
-
-// local is the channel by which the device has a setting from itself; empty
-// if it has it from the server or by default.
-func (b *builder) local(setting string) fleet.Channel {
-	reports := b.Device.Applied.Settings
-	if b.live() {
-		reports = b.Answer.Settings
-	}
-	for _, r := range reports {
-		if r.Setting == setting && r.Channel != fleet.ChannelServer && r.Channel != fleet.ChannelDefault {
-			return r.Channel
-		}
-	}
-	return ""
-}
-
-func (b *builder) conflict(e *fleet.Effective) string {
-	for _, c := range e.Conflicts {
-		if c.Setting == fleet.SettingNetworkProtection {
-			other := c.Overruled
-			if b.Policies.Name != nil {
-				other = cmp.Or(b.Policies.Name(c.Overruled), c.Overruled)
-			}
-			return fmt.Sprintf(" (in conflict with policy %s of the same priority, which says %s: the stricter is in force)", other, c.OverruledValue)
-		}
-	}
-	return ""
-}
-
 func (b *builder) delivery() Link {
 	d := &b.Device
-	fix := "interdict device sync " + d.Name
+	fix := "interdict device sync " + Quote(d.Name)
 	switch d.State() {
 	case fleet.StateApplied:
 		return holds(LinkDelivery, "the device has applied what it ought to, bundle %d at %s", d.Applied.Version, moment(d.Applied.At))
@@ -403,7 +313,7 @@ func (b *builder) verdict() Link {
 	a := b.Answer
 	switch {
 	case a.Bypass != nil:
-		return broken(LinkVerdict, fmt.Sprintf("interdict bypass revoke %s --user %s", a.Bypass.Subject, a.Bypass.User),
+		return broken(LinkVerdict, fmt.Sprintf("interdict bypass revoke %s --user %s", Quote(a.Bypass.Subject), Quote(a.Bypass.User)),
 			"user %s went on after a warning and may do so until %s", a.Bypass.User, moment(a.Bypass.Until))
 	case a.Action.Refuses():
 		return holds(LinkVerdict, "the device says %s%s", a.Action, by(a.Indicator, a.IndicatorID))

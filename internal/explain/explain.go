@@ -9,6 +9,7 @@ package explain
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"interdict/internal/bundle"
@@ -193,8 +194,36 @@ type Policies struct {
 	Trial *staging.Rollout
 }
 
-// Missed is a policy that does not reach a device.
-type Missed struct{ Name, Why string }
+// Missed is a policy that turns network protection on and does not decide
+// about it on a device: Why is the end of a sentence, and Fix what to type.
+type Missed struct{ Name, Why, Fix string }
+
+// Quote writes a word of a command as a shell reads it.
+func Quote(word string) string {
+	if word != "" && !strings.ContainsFunc(word, special) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// special reports whether a shell may read a character as more than itself.
+func special(r rune) bool {
+	plain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-/:@%+,", r)
+	return !plain
+}
+
+// Flags writes a flag once for each value, and once without one if there is
+// none, which takes a list away.
+func Flags(flag string, values []string) string {
+	if len(values) == 0 {
+		values = []string{""}
+	}
+	var b strings.Builder
+	for _, v := range values {
+		b.WriteString(" --" + flag + " " + Quote(v))
+	}
+	return b.String()
+}
 
 // Matches reports whether an indicator matches a destination by its name or
 // its address, whoever asks and whenever.

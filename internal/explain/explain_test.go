@@ -120,7 +120,7 @@ func TestTheLinkThatDecides(t *testing.T) {
 		}, "allowed", explain.LinkScope, "at other times only: 20:00-22:00 UTC", "app scope itunes"},
 		{"no policy reaches the device", func(f *explain.Facts) {
 			f.Policies.Effective = fleet.Effective{Settings: fleet.Defaults(), Origin: map[string]string{}}
-			f.Policies.Missed = []explain.Missed{{Name: "Office", Why: "the device is in none of its groups"}}
+			f.Policies.Missed = []explain.Missed{{Name: "Office", Why: "the device is in none of its groups", Fix: "interdict policy assign Office --all-devices"}}
 			passes(f)
 		}, "allowed", explain.LinkPolicy, "Office does not, because the device is in none", "policy assign Office"},
 		{"the policy only audits", func(f *explain.Facts) {

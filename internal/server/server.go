@@ -37,6 +37,7 @@ import (
 	"interdict/internal/control/groups"
 	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
+	"interdict/internal/control/inquiry"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/rollout"
 	"interdict/internal/control/usage"
@@ -115,6 +116,7 @@ type Server struct {
 	appeals      *appeal.Service
 	usage        *usage.Service
 	rollouts     *rollout.Service
+	inquiries    *inquiry.Service
 
 	agents  *agentapi.API
 	http    *http.Server
@@ -171,6 +173,7 @@ func (s *Server) Start(ctx context.Context) error {
 		{"observation", s.startObservation, s.stopObservation},
 		{"appeals", s.startAppeals, s.stopAppeals},
 		{"usage", s.startUsage, s.stopUsage},
+		{"inquiries", s.startInquiries, nothing},
 		{"files", s.writeFiles, nothing},
 		{"http", s.serve, s.stopServing},
 	} {
@@ -264,16 +267,6 @@ func (s *Server) startControl(ctx context.Context) error {
 
 func (s *Server) stopControl(ctx context.Context) error { return s.control.Shutdown(ctx) }
 
-func (s *Server) startRollouts(ctx context.Context) error {
-	var err error
-	if s.rollouts, err = rollout.New(rollout.Config{Control: s.control, Logger: s.config.Logger}); err != nil {
-		return err
-	}
-	return s.rollouts.Start(ctx)
-}
-
-func (s *Server) stopRollouts(ctx context.Context) error { return s.rollouts.Shutdown(ctx) }
-
 func (s *Server) startObservation(ctx context.Context) error {
 	var err error
 	s.observations, err = observation.New(observation.Config{
@@ -294,14 +287,15 @@ func (s *Server) serve(context.Context) error {
 		Control: s.control, Credentials: s.credentials, Enrolment: s.enrolment,
 		Groups: groups.New(groups.Config{Control: s.control}), History: history.New(history.Config{Control: s.control}),
 		Indicators:   s.indicators,
-		Observations: s.observations, Appeals: s.appeals, Usage: s.usage, Rollouts: s.rollouts, Gate: gate.New(time.Now), Logger: logger,
+		Observations: s.observations, Appeals: s.appeals, Usage: s.usage, Rollouts: s.rollouts, Inquiries: s.inquiries,
+		Gate: gate.New(time.Now), Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	s.agents = agentapi.New(agentapi.Config{
 		Control: s.control, Enrolment: s.enrolment, Observations: s.observations, Appeals: s.appeals, Usage: s.usage,
-		Gate: gate.New(time.Now), Logger: logger,
+		Inquiries: s.inquiries, Gate: gate.New(time.Now), Logger: logger,
 	})
 	m := newMetrics(s.config.Version, s.agents, s.control)
 	m.registry.MustRegister(requestCollector{s.appeals})

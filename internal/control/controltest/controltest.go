@@ -21,6 +21,7 @@ import (
 	"interdict/internal/control/groups"
 	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
+	"interdict/internal/control/inquiry"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/rollout"
 	"interdict/internal/control/usage"
@@ -68,6 +69,7 @@ type Server struct {
 	Appeals      *appeal.Service
 	Usage        *usage.Service
 	Rollouts     *rollout.Service
+	Inquiries    *inquiry.Service
 	Clock        *Clock
 	// End ends the services and their store, before the test does.
 	End func()
@@ -125,6 +127,10 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 	if err != nil {
 		tb.Fatalf("making the usage: %v", err)
 	}
+	inquiries, err := inquiry.New(inquiry.Config{Control: service, Store: st, Apps: apps.Apps(), AnswerTime: 5 * time.Second})
+	if err != nil {
+		tb.Fatalf("making the inquiries: %v", err)
+	}
 	if err := service.Start(tb.Context()); err != nil {
 		tb.Fatalf("starting the service: %v", err)
 	}
@@ -133,7 +139,7 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 		Enrolment: enrol.New(enrol.Config{Control: service}), Groups: groups.New(groups.Config{Control: service}),
 		History:      history.New(history.Config{Control: service}),
 		Indicators:   indicators.New(indicators.Config{Control: service}),
-		Observations: observations, Appeals: appeals, Usage: uses, Rollouts: rollouts, Clock: clock, t: tb,
+		Observations: observations, Appeals: appeals, Usage: uses, Rollouts: rollouts, Inquiries: inquiries, Clock: clock, t: tb,
 	}
 	s.End = sync.OnceFunc(func() {
 		if err := service.Shutdown(context.WithoutCancel(tb.Context())); err != nil {

@@ -28,6 +28,7 @@ import (
 	"interdict/internal/control/groups"
 	"interdict/internal/control/history"
 	"interdict/internal/control/indicators"
+	"interdict/internal/control/inquiry"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
 	"interdict/internal/control/rollout"
@@ -57,6 +58,7 @@ type Config struct {
 	Appeals      *appeal.Service
 	Usage        *usage.Service
 	Rollouts     *rollout.Service
+	Inquiries    *inquiry.Service
 	Gate         *gate.Gate
 	Logger       *slog.Logger
 }
@@ -73,6 +75,7 @@ type API struct {
 	appeals      *appeal.Service
 	usage        *usage.Service
 	rollouts     *rollout.Service
+	inquiries    *inquiry.Service
 
 	gate     *gate.Gate
 	logger   *slog.Logger
@@ -86,7 +89,7 @@ type API struct {
 func New(c Config) (*API, error) {
 	a := &API{
 		control: c.Control, credentials: c.Credentials, enrolment: c.Enrolment, groups: c.Groups, history: c.History, indicators: c.Indicators,
-		observations: c.Observations, appeals: c.Appeals, usage: c.Usage, rollouts: c.Rollouts, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
+		observations: c.Observations, appeals: c.Appeals, usage: c.Usage, rollouts: c.Rollouts, inquiries: c.Inquiries, gate: c.Gate, logger: c.Logger, mux: http.NewServeMux(),
 	}
 	a.huma = newHuma(a.mux)
 	a.addApps()
@@ -101,6 +104,7 @@ func New(c Config) (*API, error) {
 	a.addBypasses()
 	a.addUsage()
 	a.addRollouts()
+	a.addExplain()
 	a.mux.HandleFunc("/", a.unknown)
 	document, err := json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"interdict/internal/control"
 	"interdict/internal/control/appeal"
 	"interdict/internal/control/enrol"
+	"interdict/internal/control/inquiry"
 	"interdict/internal/control/observation"
 	"interdict/internal/control/usage"
 	"interdict/internal/fault"
@@ -45,6 +46,7 @@ type Config struct {
 	Observations *observation.Service
 	Appeals      *appeal.Service
 	Usage        *usage.Service
+	Inquiries    *inquiry.Service
 	Gate         *gate.Gate
 	Logger       *slog.Logger
 	// PingInterval is how often a stream says something; 0 means
@@ -59,6 +61,7 @@ type API struct {
 	observations *observation.Service
 	appeals      *appeal.Service
 	usage        *usage.Service
+	inquiries    *inquiry.Service
 
 	gate   *gate.Gate
 	logger *slog.Logger
@@ -78,7 +81,7 @@ type API struct {
 func New(c Config) *API {
 	a := &API{
 		control: c.Control, enrolment: c.Enrolment, observations: c.Observations, appeals: c.Appeals, usage: c.Usage,
-		gate: c.Gate, logger: c.Logger, ping: c.PingInterval, mux: http.NewServeMux(), drained: make(chan struct{}),
+		inquiries: c.Inquiries, gate: c.Gate, logger: c.Logger, ping: c.PingInterval, mux: http.NewServeMux(), drained: make(chan struct{}),
 	}
 	if a.ping == 0 {
 		a.ping = control.PingInterval
@@ -98,6 +101,7 @@ func New(c Config) *API {
 	a.mux.Handle("POST "+bundle.PathUsage, a.device(a.report))
 	a.mux.Handle("POST "+bundle.PathRequests, a.device(a.ask))
 	a.mux.Handle("GET "+bundle.PathRequests, a.device(a.requests))
+	a.mux.Handle("POST "+bundle.PathAnswer, a.device(a.answer))
 	a.mux.Handle("POST "+bundle.PathUnenroll, a.device(a.unenroll))
 	a.mux.Handle("/", a.device(a.unknown))
 	return a
