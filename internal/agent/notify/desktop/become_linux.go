@@ -11,12 +11,13 @@ import (
 )
 
 // become has a command run as the user of a session. The kernel takes every
-// capability from whoever stops being root.
+// capability from whoever stops being root. A terminal that the agent was
+// started from is not for the user to type into.
 func become(cmd *exec.Cmd, s session.Session) error {
 	if err := keepDescriptors(); err != nil {
 		return err
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: s.UID, Gid: s.GID, Groups: s.Groups}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: s.UID, Gid: s.GID, Groups: s.Groups}}
 	return nil
 }
 

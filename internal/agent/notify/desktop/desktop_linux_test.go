@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"interdict/internal/agent/notify/desktop"
 	"interdict/internal/agent/notify/desktoptest"
@@ -41,8 +43,15 @@ func helper(kind string) int {
 		_, permitted, _ := strings.Cut(string(caps), "CapPrm:\t")
 		wd, _ := os.Getwd()
 		groups, _ := os.Getgroups()
-		fmt.Fprintf(os.Stdout, `{"key":"uid %d gid %d groups %v descriptors %v in %s caps %.16s %.16s env %d"}`+"\n",
-			os.Getuid(), os.Getgid(), groups, descriptors(), wd, effective, permitted, len(os.Environ()))
+		sid, _ := unix.Getsid(0)
+		fmt.Fprintf(os.Stdout, `{"key":"uid %d gid %d groups %v descriptors %v in %s caps %.16s %.16s env %d session of its own %v"}`+"\n",
+			os.Getuid(), os.Getgid(), groups, descriptors(), wd, effective, permitted, len(os.Environ()), sid == os.Getpid())
+	case "heir":
+		heir := exec.CommandContext(context.Background(), "/proc/self/exe", "helper", "deaf")
+		heir.Stdin, heir.Stdout = os.Stdin, os.Stdout
+		if heir.Start() == nil {
+			fmt.Fprintf(os.Stdout, `{"key":"%d"}`+"\n", heir.Process.Pid)
+		}
 	case "nonsense":
 		fmt.Fprintln(os.Stdout, `{"key":"1","what":"shown"}`+"\nhello\n"+`{"key":"2","what":"shown"}`)
 		select {}
@@ -143,7 +152,7 @@ func TestTheHelperIsTheUserAndHasNothingOfTheAgents(t *testing.T) {
 	t.Setenv("AGENT_SECRET", "1")
 	s := start(t, "who", "unix:path=/none/bus")
 	got := s.next().Key
-	want := fmt.Sprintf("uid %[1]d gid %[1]d groups [%[1]d 61009] descriptors [pipe pipe /dev/null] in / caps 0000000000000000 0000000000000000 env 7", desktoptest.User(t))
+	want := fmt.Sprintf("uid %[1]d gid %[1]d groups [%[1]d 61009] descriptors [pipe pipe /dev/null] in / caps 0000000000000000 0000000000000000 env 7 session of its own true", desktoptest.User(t))
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -246,6 +255,18 @@ func TestAHostileHelperIsBounded(t *testing.T) {
 		<-s.Ended()
 		if n := len(s.heard); n > 1100 {
 			t.Errorf("%d reports were heard", n)
+		}
+	})
+	t.Run("one that leaves its pipes to another is gone all the same", func(t *testing.T) {
+		s := start(t, "heir", "unix:path=/none/bus")
+		heir, err := strconv.Atoi(s.next().Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = syscall.Kill(heir, syscall.SIGKILL) }()
+		s.wants("when it is gone", desktop.Report{})
+		for err = nil; err == nil; {
+			err = s.Show(desktop.Message{Key: "k", Body: strings.Repeat("x", 500)})
 		}
 	})
 	t.Run("one that reads nothing holds nobody up for long", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ const (
 	maxReports = 1000
 	// endAfter is how long a helper may take to end that was asked to.
 	endAfter = 5 * time.Second
+	// lastWords is for how long a helper is heard that is gone.
+	lastWords = time.Second
 )
 
 // Program is how the helper is started. It must call Serve.
@@ -61,23 +64,39 @@ func Start(ctx context.Context, p Program, s session.Session, heard func(Report)
 	if err != nil {
 		return nil, fmt.Errorf("starting the desktop helper: %w", err)
 	}
-	reports, err := cmd.StdoutPipe()
+	reports, helpers, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("starting the desktop helper: %w", err)
+		return nil, errors.Join(fmt.Errorf("starting the desktop helper: %w", err), orders.Close())
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the desktop helper of user %d: %w", s.UID, err)
+	cmd.Stdout = helpers
+	err = cmd.Start()
+	_ = helpers.Close()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the desktop helper of user %d: %w", s.UID, err), reports.Close())
 	}
 	h := &Helper{cmd: cmd, orders: orders, ended: make(chan struct{})}
-	go func() {
-		defer close(h.ended)
-		readReports(reports, heard)
-		// Whoever says too much, or nonsense, is not heard any more.
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		heard(Report{})
-	}()
+	go h.attend(reports, heard)
 	return h, nil
+}
+
+// attend hears a helper out and returns when it is gone.
+func (h *Helper) attend(reports *os.File, heard func(Report)) {
+	defer close(h.ended)
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		// This closes our end of the orders too.
+		_ = h.cmd.Wait()
+		// The user can have any other process hold the pipe: its end is not
+		// waited for.
+		_ = reports.SetReadDeadline(time.Now().Add(lastWords))
+	}()
+	readReports(reports, heard)
+	// Whoever says too much, or nonsense, is not heard any more.
+	_ = h.cmd.Process.Kill()
+	<-exited
+	_ = reports.Close()
+	heard(Report{})
 }
 
 // environ is all that the helper gets of an environment.
