@@ -17,7 +17,9 @@ var migrations embed.FS
 // migrationWait is how many seconds a server waits for another's migrations.
 const migrationWait = 300
 
-// migrate brings the tables to the newest version, forward only. Servers that
+// migrate brings the tables to the newest version, forward only. What SQL alone
+// cannot do for both engines is a function, with a version of its own in the
+// same order. Servers that
 // start at the same time on PostgreSQL do it one after the other; on SQLite
 // the lock of the data directory is held.
 func (s *Store) migrate(ctx context.Context, logger *slog.Logger) error {
@@ -26,7 +28,10 @@ func (s *Store) migrate(ctx context.Context, logger *slog.Logger) error {
 		return fmt.Errorf("reading the migrations: %w", err)
 	}
 	dialect := goose.DialectSQLite3
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true), goose.WithSlog(logger)}
+	options := []goose.ProviderOption{
+		goose.WithDisableGlobalRegistry(true), goose.WithSlog(logger),
+		goose.WithGoMigrations(goose.NewGoMigration(6, &goose.GoFunc{RunTx: labelsToRules}, nil)),
+	}
 	if s.postgres {
 		locker, unmade := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))
 		if unmade != nil {
