@@ -134,6 +134,13 @@ func Edit[T any](ctx context.Context, c *Client, method, path string, change fun
 	return out.body, err
 }
 
+// SetQuery sets a query parameter if it has a value.
+func SetQuery(q url.Values, name, value string) {
+	if value != "" {
+		q.Set(name, value)
+	}
+}
+
 // List asks for a list page by page, until limit items are there or all, if
 // limit is 0.
 func (c *Client) List(ctx context.Context, path string, query url.Values, limit int) ([]json.RawMessage, error) {

@@ -121,6 +121,17 @@ func Count(n int, one, many string) string {
 	return strconv.Itoa(n) + " " + many
 }
 
+// MaxNames bounds how many things are named in a sentence.
+const MaxNames = 10
+
+// Some names the first few, and says how many more there are.
+func Some(names []string) string {
+	if len(names) <= MaxNames {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:MaxNames], ", "), len(names)-MaxNames)
+}
+
 // Scope says for which groups something counts.
 func Scope(include, exclude []string) string {
 	s := "all devices"

@@ -136,3 +136,25 @@ func CheckEdit(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+// AddLimit makes the flag that bounds how much of a list is printed.
+func AddLimit(cmd *cobra.Command, limit *int) {
+	cmd.Flags().IntVar(limit, "limit", 0, "print at most this `number`; 0 prints all")
+}
+
+// Labels reads the KEY=VALUE pairs that were given to a flag. It returns nil if
+// there are none.
+func Labels(flag string, pairs []string) (map[string]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	labels := make(map[string]string, len(pairs))
+	for _, p := range pairs {
+		k, v, ok := strings.Cut(p, "=")
+		if !ok || k == "" {
+			return nil, fault.New(fault.Invalid, "--%s %q is not of the form KEY=VALUE", flag, p)
+		}
+		labels[k] = v
+	}
+	return labels, nil
+}
