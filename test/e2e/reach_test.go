@@ -21,8 +21,8 @@ func TestADeviceOutsideTheGroupIsUntouched(t *testing.T) {
 	f.mode(t, fleet.ModeBlock)
 	works(t, "curl on "+hostOutside, f.curl(t, hostOutside, "https://outside.itunes.apple.com/"))
 	works(t, "dig on "+hostOutside, f.run(t, hostOutside, "dig", "+short", "outside.itunes.apple.com"))
-	if events := f.events(t, hostOutside, "."); len(events) > 0 {
-		t.Errorf("%s has %d events, the first: %+v", hostOutside, len(events), events[0])
+	if events := f.events(t, hostOutside, "outside."); len(events) > 0 {
+		t.Errorf("%s has %d events about it, the first: %+v", hostOutside, len(events), events[0])
 	}
 	refused(t, "curl on "+hostInside, f.curl(t, hostInside, "https://outside.itunes.apple.com/"))
 }
@@ -239,8 +239,9 @@ func TestARefusalRaisesOneAlert(t *testing.T) {
 	for range refusals {
 		refused(t, "curl", f.curl(t, hostInside, "https://discord.com/"))
 	}
+	var alerts []alert.Alert
 	err := site.Until(t.Context(), func(ctx context.Context) error {
-		var alerts []alert.Alert
+		alerts = nil
 		if err := f.site.AdminList(ctx, &alerts, "alert", "list", "--app", "discord"); err != nil {
 			return err
 		}
@@ -251,6 +252,7 @@ func TestARefusalRaisesOneAlert(t *testing.T) {
 		return nil
 	})
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
+	says(t, "the alert", f.admin(t, "alert", "show", alerts[0].ID), "Discord was refused", hostInside)
 }
