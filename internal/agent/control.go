@@ -255,6 +255,7 @@ func (c *control) unenroll(w http.ResponseWriter, r *http.Request) {
 	err := c.a.enforcer.Suspend(r.Context())
 	reply(w, struct{}{}, err)
 	if err == nil {
+		c.a.enforcer.leave(context.WithoutCancel(r.Context()))
 		c.a.keepEvents.Store(r.URL.Query().Get("keep_events") != "")
 		c.a.erase.Store(true)
 		c.a.end(errUnenrolled)

@@ -52,6 +52,8 @@ type inspector interface {
 type recorder interface {
 	Record(ctx context.Context, e event.Event)
 	Changes(ctx context.Context, policyID string, version uint64, changes ...event.Change)
+	// Sync makes durable what was written down.
+	Sync() error
 }
 
 type enforcerConfig struct {
@@ -96,11 +98,8 @@ type enforcer struct {
 	known bool
 }
 
-// failure is settings that could not be put into force.
-type failure struct {
-	settings channel.Effective
-	cause    error
-}
+// failure is why something could not be put into force.
+type failure struct{ cause error }
 
 func newEnforcer(cfg enforcerConfig) *enforcer {
 	return &enforcer{cfg: cfg, changed: make(chan struct{}, 1)}
@@ -168,7 +167,7 @@ func (e *enforcer) apply(ctx context.Context, b state.Bundle) (fleet.Mode, error
 		if e.current.Load() == nil {
 			// There is nothing to fall back to: it is tried again.
 			e.said, e.known = p, true
-			e.failed.Store(&failure{settings: e.desired(), cause: err})
+			e.failed.Store(&failure{cause: err})
 		}
 		return "", err
 	}
@@ -201,7 +200,7 @@ func (e *enforcer) SetBypasses(ctx context.Context, all []bypass.Bypass) error {
 // renew puts what is said into force unless that is suspended or not known
 // yet. The caller holds mu.
 func (e *enforcer) renew(ctx context.Context) error {
-	if !e.known || e.suspended.Load() {
+	if e.waits() != "" {
 		return nil
 	}
 	next, err := e.said.compile(e.current.Load())
@@ -209,10 +208,23 @@ func (e *enforcer) renew(ctx context.Context) error {
 		err = e.change(ctx, next)
 	}
 	if err != nil {
-		e.failed.Store(&failure{settings: e.desired(), cause: err})
+		e.failed.Store(&failure{cause: err})
 		e.cfg.Health.Raise(health.ApplyFailed, "a change on this machine cannot be put into force: %v; it is tried again", err)
 	}
 	return err
+}
+
+// waits returns why what is said is not put into force at the moment, empty if
+// it is. The caller holds mu.
+func (e *enforcer) waits() string {
+	switch {
+	case !e.known:
+		return "nobody knows what the server says until it answers"
+	case e.suspended.Load():
+		return "an administrator ran rescue; end it with interdict-agent sync"
+	default:
+		return ""
+	}
 }
 
 // change puts rules into force and says what changed. The caller holds mu.
@@ -447,6 +459,15 @@ func (e *enforcer) Suspend(ctx context.Context) error {
 		return fmt.Errorf("removing the kernel's rules: %w", err)
 	}
 	return nil
+}
+
+// leave records that every setting is what it is without any policy. Nothing
+// may be put into force after it.
+func (e *enforcer) leave(ctx context.Context) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	none := channel.Merge(channel.Said{})
+	e.reportSettings(ctx, &none, 0)
 }
 
 // shutdown stops listening and leaves the kernel's rules in place.

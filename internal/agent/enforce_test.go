@@ -140,6 +140,11 @@ func (l *lab) Changes(_ context.Context, policyID string, version uint64, change
 	}
 }
 
+func (l *lab) Sync() error {
+	l.step("sync")
+	return nil
+}
+
 func (l *lab) platform() Platform {
 	return Platform{
 		Guard: l, Cut: l.Cut, Finder: l,
@@ -208,7 +213,7 @@ func TestABundleGoesIntoForceInOrder(t *testing.T) {
 		t.Fatalf("got mode %q, %v", mode, err)
 	}
 	// Owners are looked for before a cut, after which nobody can tell.
-	if diff := cmp.Diff([]string{"inspector", "kernel", "find", "cut", "5007", "record"}, l.taken()); diff != "" {
+	if diff := cmp.Diff([]string{"inspector", "kernel", "find", "cut", "5007", "sync", "record"}, l.taken()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 	want := netguard.Config{
@@ -247,11 +252,11 @@ func TestOnlyWhatWasOpenIsReportedAsCut(t *testing.T) {
 func TestSomebodyListensBeforeTheKernelAsks(t *testing.T) {
 	l, e, _ := newLab(t)
 	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
-	if diff := cmp.Diff([]string{"listen", "inspector", "kernel", "5007"}, l.taken()); diff != "" {
+	if diff := cmp.Diff([]string{"listen", "inspector", "kernel", "5007", "sync"}, l.taken()); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
 	mustApply(t, e, bundleOf(t, 2, fleet.ModeBlock, fleet.FailClosed))
-	if diff := cmp.Diff([]string{"stop listening", "listen", "inspector", "kernel", "5007"}, l.taken()); diff != "" {
+	if diff := cmp.Diff([]string{"stop listening", "listen", "inspector", "kernel", "5007", "sync"}, l.taken()); diff != "" {
 		t.Errorf("steps for another fail mode (-want +got):\n%s", diff)
 	}
 	if !l.told()[1].FailClosed {

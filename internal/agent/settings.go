@@ -43,6 +43,10 @@ func (e *enforcer) reportSettings(ctx context.Context, now *channel.Effective, v
 	if !changed {
 		return
 	}
+	if err := e.cfg.Journal.Sync(); err != nil {
+		e.cfg.Health.Raise(health.JournalFailing, "%v; a change of settings may be reported twice", err)
+		return
+	}
 	if err := writeReported(e.cfg.Settings, old); err != nil {
 		e.cfg.Health.Raise(health.JournalFailing, "%v; a change of settings may be reported twice", err)
 	}

@@ -96,3 +96,19 @@ func TestWhatHappenedIsSentBeforeTheDeviceGoes(t *testing.T) {
 		t.Errorf("deleted %v after %d batches, want it deleted after what happened was sent", s.deleted, s.batches)
 	}
 }
+
+func TestTheLogThatIsKeptSaysThatSettingsEnded(t *testing.T) {
+	s := newMachine(t)
+	r := s.run()
+	if _, err := r.Set(t.Context(), "network_protection", "block"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Unenroll(t.Context(), Unenrolment{Local: true, KeepEvents: true}); err != nil {
+		t.Fatal(err)
+	}
+	r.end()
+	want := []string{"network_protection disabled block local", "network_protection block disabled default"}
+	if diff := cmp.Diff(want, s.changes()); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+}

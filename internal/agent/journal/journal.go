@@ -257,6 +257,14 @@ func (j *Journal) tick(ctx context.Context) {
 	}
 }
 
+// Sync makes durable what was recorded. Without it the loss of power can cost
+// the last second.
+func (j *Journal) Sync() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return errors.Join(j.log.sync(), j.spool.sync())
+}
+
 // Flush writes what the open windows have counted, and closes them.
 func (j *Journal) Flush(ctx context.Context) {
 	j.mu.Lock()

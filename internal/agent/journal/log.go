@@ -103,6 +103,17 @@ func (l *log) append(line []byte) error {
 	return nil
 }
 
+// sync makes durable what was written to the current file.
+func (l *log) sync() error {
+	if l.file == nil {
+		return nil
+	}
+	if err := l.file.Sync(); err != nil {
+		return fmt.Errorf("writing the event log: %w", err)
+	}
+	return nil
+}
+
 func (l *log) rotate() error {
 	if err := l.close(); err != nil {
 		return fmt.Errorf("rotating the event log: %w", err)
