@@ -381,11 +381,22 @@ func TestALocalChangeThatFailsIsToldAndTriedAgain(t *testing.T) {
 	}
 }
 
+// wants checks that network protection is disabled, in which state, and why.
+func wants(t *testing.T, e *enforcer, state fleet.SettingState, text string) {
+	t.Helper()
+	for _, s := range e.reportAll() {
+		if s.Setting == fleet.SettingNetworkProtection && (s.Value.Value != "disabled" || s.State != state || !strings.HasPrefix(s.Text, text)) {
+			t.Errorf("got %+v, want it to be %s: %s", s, state, text)
+		}
+	}
+}
+
 func TestADamagedBundleIsWaitedForBeforeAnythingChanges(t *testing.T) {
 	l, e, _ := newLab(t)
 	if err := e.SetLocal(t.Context(), local.Said{Set: map[string]string{"network_protection": "audit"}}); err != nil || len(l.taken()) > 0 {
 		t.Errorf("the kernel's rules were changed (%v) although nobody knows what the server says", err)
 	}
+	wants(t, e, fleet.SettingPending, "audit waits: nobody knows what the server says")
 	mustApply(t, e, bundleOf(t, 1, "", ""))
 	if e.mode() != fleet.ModeAudit {
 		t.Errorf("got mode %s, want what is set", e.mode())
@@ -402,6 +413,7 @@ func TestALocalChangeDoesNotEndARescue(t *testing.T) {
 	if err := e.SetLocal(t.Context(), local.Said{Set: map[string]string{"network_protection": "block"}}); err != nil || len(l.taken()) > 0 || e.enforcing() {
 		t.Errorf("the change went into force under a suspension (%v)", err)
 	}
+	wants(t, e, fleet.SettingPending, "block waits: an administrator ran rescue")
 	if err := e.Resume(t.Context()); err != nil || e.mode() != fleet.ModeBlock || !e.enforcing() {
 		t.Errorf("after it the mode is %s (%v)", e.mode(), err)
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 
 	"interdict/internal/agent/channel"
@@ -30,12 +31,12 @@ type Setting struct {
 // come last.
 func (e *enforcer) reportAll() []Setting {
 	e.mu.Lock()
-	desired := e.desired()
+	desired, waits := e.desired(), e.waits()
 	server, _ := channel.FromBundle(e.said.server.Set)
 	e.mu.Unlock()
 	failed := e.failed.Load()
 	inForce := desired
-	if failed != nil {
+	if failed != nil || waits != "" {
 		inForce = channel.Merge(channel.Said{})
 		if c := e.current.Load(); c != nil {
 			inForce = c.settings
@@ -44,9 +45,11 @@ func (e *enforcer) reportAll() []Setting {
 	all := make([]Setting, 0, len(desired.Values))
 	for i, v := range inForce.Values {
 		s := Setting{Value: v, State: fleet.SettingApplied}
-		switch {
-		case failed != nil && v.Value != desired.Values[i].Value:
-			s.State, s.Text = fleet.SettingFailed, fmt.Sprintf("%s could not be put into force: %v", desired.Values[i].Value, failed.cause)
+		switch next := desired.Values[i].Value; {
+		case waits != "" && v.Value != next:
+			s.State, s.Text = fleet.SettingPending, fmt.Sprintf("%s waits: %s", shown(next), waits)
+		case failed != nil && v.Value != next:
+			s.State, s.Text = fleet.SettingFailed, fmt.Sprintf("%s could not be put into force: %v", shown(next), failed.cause)
 		case v.Setting == fleet.SettingAppControl && v.Value != string(fleet.ModeDisabled):
 			s.State, s.Text = fleet.SettingNotApplicable, noAppControl
 		case v.Setting == fleet.SettingNetworkProtection && e.deaf.Load():
@@ -59,6 +62,9 @@ func (e *enforcer) reportAll() []Setting {
 	}
 	return all
 }
+
+// shown is a value in a sentence.
+func shown(value string) string { return cmp.Or(value, "nothing") }
 
 // report is what the server is told of settings: those that are not as it
 // asked, and those that it did not ask for.
