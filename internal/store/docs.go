@@ -43,15 +43,16 @@ type Docs[T any] struct {
 }
 
 // statements are the same for all tables of documents.
-type statements struct{ get, named, all, put, remove string }
+type statements struct{ get, named, all, mentioning, put, remove string }
 
 func statementsFor(table string) statements {
 	return statements{
-		get:    "SELECT doc FROM " + table + " WHERE id = $1",
-		named:  "SELECT doc FROM " + table + " WHERE name = $1 ORDER BY id",
-		all:    "SELECT doc FROM " + table + " ORDER BY id",
-		put:    "INSERT INTO " + table + " (id, name, doc) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET name = excluded.name, doc = excluded.doc",
-		remove: "DELETE FROM " + table + " WHERE id = $1",
+		get:        "SELECT doc FROM " + table + " WHERE id = $1",
+		named:      "SELECT doc FROM " + table + " WHERE name = $1 ORDER BY id",
+		all:        "SELECT doc FROM " + table + " ORDER BY id",
+		mentioning: "SELECT doc FROM " + table + " WHERE doc LIKE $1 ORDER BY id",
+		put:        "INSERT INTO " + table + " (id, name, doc) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET name = excluded.name, doc = excluded.doc",
+		remove:     "DELETE FROM " + table + " WHERE id = $1",
 	}
 }
 
@@ -129,6 +130,12 @@ func (d Docs[T]) Named(name string) ([]T, error) { return d.list(d.sql.named, na
 
 // All returns all documents, ordered by id.
 func (d Docs[T]) All() ([]T, error) { return d.list(d.sql.all) }
+
+// Mentioning returns the documents that have an id anywhere in their text,
+// ordered by id. It reads the whole table, but decodes only these.
+func (d Docs[T]) Mentioning(id string) ([]T, error) {
+	return d.list(d.sql.mentioning, "%\""+id+"\"%")
+}
 
 func (d Docs[T]) list(query string, args ...any) ([]T, error) {
 	var all []T

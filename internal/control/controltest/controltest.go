@@ -71,6 +71,9 @@ type Server struct {
 	Rollouts     *rollout.Service
 	Inquiries    *inquiry.Service
 	Clock        *Clock
+	// Store is beneath the use cases: what is changed in it, another server
+	// might have changed.
+	Store *store.Store
 	// End ends the services and their store, before the test does.
 	End func()
 
@@ -139,7 +142,7 @@ func StartAt(tb testing.TB, c store.Config, clock *Clock, url string) *Server {
 		Enrolment: enrol.New(enrol.Config{Control: service}), Groups: groups.New(groups.Config{Control: service}),
 		History:      history.New(history.Config{Control: service}),
 		Indicators:   indicators.New(indicators.Config{Control: service}),
-		Observations: observations, Appeals: appeals, Usage: uses, Rollouts: rollouts, Inquiries: inquiries, Clock: clock, t: tb,
+		Observations: observations, Appeals: appeals, Usage: uses, Rollouts: rollouts, Inquiries: inquiries, Clock: clock, Store: st, t: tb,
 	}
 	s.End = sync.OnceFunc(func() {
 		if err := service.Shutdown(context.WithoutCancel(tb.Context())); err != nil {

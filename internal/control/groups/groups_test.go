@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"interdict/internal/bypass"
 	"interdict/internal/control"
 	"interdict/internal/control/controltest"
 	"interdict/internal/control/edit"
@@ -20,6 +21,7 @@ import (
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
+	"interdict/internal/store"
 	"interdict/internal/store/pgtest"
 )
 
@@ -162,6 +164,50 @@ func TestAGroupInUseIsNotDeleted(t *testing.T) {
 	controltest.WantFault(t, err, fault.Conflict)
 	s.Clock.Advance(token.ExpiresAt.Sub(s.Clock.Now()) + time.Second)
 	if _, err = s.Groups.Delete(ctx, controltest.Admin(), id, edit.AnyVersion); err != nil {
+		t.Errorf("deleting a group that nothing uses: %v", err)
+	}
+}
+
+func TestWhatUsesAGroupIsKnownBeforeThisServerCaughtUp(t *testing.T) {
+	s := controltest.OnSQLite(t)
+	id := s.NewGroup(groups.NewGroup{Name: "lab"})
+	scope := indicator.Scope{Exclude: []string{id}}
+	for _, test := range []struct {
+		name       string
+		put, clear func(*store.Tx) error
+	}{
+		{
+			"an indicator", func(tx *store.Tx) error {
+				return tx.Indicators().Put(indicator.Indicator{ID: "i", Type: indicator.TypeDomain, Value: "a.example", Scope: indicator.Profile{Scope: scope}})
+			},
+			func(tx *store.Tx) error { return tx.Indicators().Delete("i") },
+		},
+		{
+			"a revocation", func(tx *store.Tx) error {
+				return tx.Revocations().Put(bypass.ScopedRevocation{Scope: scope, Revocation: bypass.Revocation{ID: "r", Before: s.Clock.Now()}})
+			},
+			func(tx *store.Tx) error { return tx.Revocations().Delete("r") },
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			// As another server does: this one is not told.
+			if _, err := s.Store.Change(t.Context(), test.put); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.Groups.Delete(t.Context(), controltest.Admin(), "lab", edit.AnyVersion)
+			controltest.WantFault(t, err, fault.Conflict)
+			if _, err := s.Store.Change(t.Context(), test.clear); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	// What can end nothing any more is no use.
+	if _, err := s.Store.Change(t.Context(), func(tx *store.Tx) error {
+		return tx.Revocations().Put(bypass.ScopedRevocation{Scope: scope, Revocation: bypass.Revocation{ID: "r", Before: s.Clock.Now().Add(-bypass.MaxAge)}})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Groups.Delete(t.Context(), controltest.Admin(), "lab", edit.AnyVersion); err != nil {
 		t.Errorf("deleting a group that nothing uses: %v", err)
 	}
 }

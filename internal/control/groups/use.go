@@ -1,11 +1,12 @@
 package groups
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"interdict/internal/control/audience"
+	"interdict/internal/bypass"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -24,16 +25,14 @@ type groupUses struct {
 
 // checkUnused refuses a group that something mentions: without it a scope
 // would mean something else, and a token would put devices nowhere. All that
-// mentions it is told.
+// mentions it is told. Only the transaction knows what was changed a moment ago,
+// here or by another server.
 func (s *Service) checkUnused(tx *store.Tx, g *fleet.Group) error {
 	u := groupUses{group: g}
-	if err := u.read(tx, s.control.Now()); err != nil {
+	err := errors.Join(u.readPolicies(tx), u.readTags(tx), u.readTokens(tx, s.control.Now()), u.readIndicators(tx), u.readRollouts(tx),
+		u.readRevocations(tx, s.control.Now()))
+	if err != nil || len(u.uses) == 0 {
 		return err
-	}
-	// Read would ask the store, which this transaction has.
-	s.control.Look(func(state *audience.State, _ *audience.Snapshot) { u.look(state.Indicators, state.Rollouts) })
-	if len(u.uses) == 0 {
-		return nil
 	}
 	e := fault.New(fault.Conflict, "group %q is in use", g.Name)
 	e.Fields = u.uses[:min(len(u.uses), maxUses)]
@@ -47,57 +46,71 @@ func (u *groupUses) in(s indicator.Scope) bool {
 	return slices.Contains(s.Include, u.group.ID) || slices.Contains(s.Exclude, u.group.ID)
 }
 
-// read looks at what there is little of, in the store.
-func (u *groupUses) read(tx *store.Tx, now time.Time) error {
-	policies, err := tx.Policies().All()
-	if err != nil {
-		return err
-	}
-	for i := range policies {
-		if u.in(policies[i].Assignment) {
-			u.uses.Add("policy", "%q is assigned by it", policies[i].Name)
+func (u *groupUses) readPolicies(tx *store.Tx) error {
+	all, err := tx.Policies().Mentioning(u.group.ID)
+	for i := range all {
+		if u.in(all[i].Assignment) {
+			u.uses.Add("policy", "%q is assigned by it", all[i].Name)
 		}
 	}
-	taggings, err := tx.Taggings().All()
-	if err != nil {
-		return err
-	}
-	for i := range taggings {
-		if u.in(taggings[i].Scope.Scope) {
-			u.uses.Add("tag", "of app %s has it in its scope", taggings[i].AppID)
+	return err
+}
+
+func (u *groupUses) readTags(tx *store.Tx) error {
+	all, err := tx.Taggings().Mentioning(u.group.ID)
+	for i := range all {
+		if u.in(all[i].Scope.Scope) {
+			u.uses.Add("tag", "of app %s has it in its scope", all[i].AppID)
 		}
 	}
-	tokens, err := tx.Tokens("", maxTokens)
-	if err != nil {
-		return err
-	}
-	for i := range tokens {
-		t := &tokens[i]
-		if slices.Contains(t.Groups, u.group.ID) && t.RevokedAt.IsZero() && now.Before(t.ExpiresAt) && t.Used < t.Uses {
-			u.uses.Add("token", "%q admits devices to it", t.Name)
+	return err
+}
+
+func (u *groupUses) readIndicators(tx *store.Tx) error {
+	all, err := tx.Indicators().Mentioning(u.group.ID)
+	for i := range all {
+		if u.in(all[i].Scope.Scope) {
+			u.uses.Add("indicator", "%s (%s %s) has it in its scope", all[i].ID, all[i].Type, all[i].Value)
 		}
 	}
-	return nil
+	return err
+}
+
+func (u *groupUses) readRollouts(tx *store.Tx) error {
+	all, err := tx.Rollouts().Mentioning(u.group.ID)
+	for i := range all {
+		if u.inTrial(&all[i]) {
+			u.uses.Add("rollout", "%s is on trial with it", all[i].ID)
+		}
+	}
+	return err
+}
+
+// readRevocations looks for those that may still end a bypass: without the
+// group it would go on.
+func (u *groupUses) readRevocations(tx *store.Tx, now time.Time) error {
+	all, err := tx.Revocations().Mentioning(u.group.ID)
+	for i := range all {
+		r := &all[i]
+		if last := r.Before.Add(bypass.MaxAge); u.in(r.Scope) && now.Before(last) {
+			u.uses.Add("revocation", "of bypasses has it in its scope until %s", last.UTC().Format(time.RFC3339))
+		}
+	}
+	return err
 }
 
 // maxTokens bounds how many enrolment tokens are looked at.
 const maxTokens = 10_000
 
-// look looks at what there may be a hundred thousand of.
-func (u *groupUses) look(indicators map[string]indicator.Indicator, rollouts map[string]staging.Rollout) {
-	var found fault.Fields
-	for id, i := range indicators {
-		if u.in(i.Scope.Scope) {
-			found.Add("indicator", "%s (%s %s) has it in its scope", id, i.Type, i.Value)
+func (u *groupUses) readTokens(tx *store.Tx, now time.Time) error {
+	all, err := tx.Tokens("", maxTokens)
+	for i := range all {
+		t := &all[i]
+		if slices.Contains(t.Groups, u.group.ID) && t.RevokedAt.IsZero() && now.Before(t.ExpiresAt) && t.Used < t.Uses {
+			u.uses.Add("token", "%q admits devices to it", t.Name)
 		}
 	}
-	for id, r := range rollouts {
-		if u.inTrial(&r) {
-			found.Add("rollout", "%s is on trial with it", id)
-		}
-	}
-	slices.SortFunc(found, func(a, b fault.Field) int { return slices.Compare([]string{a.Name, a.Rule}, []string{b.Name, b.Rule}) })
-	u.uses = append(u.uses, found...)
+	return err
 }
 
 // inTrial reports whether a rollout needs the group while it is on trial.
