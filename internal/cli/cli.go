@@ -19,8 +19,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/admincmd"
+	"interdict/internal/cli/indicatorcmd"
 	"interdict/internal/cli/output"
+	shared "interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
+	"interdict/internal/cli/watchcmd"
 	"interdict/internal/fault"
 	"interdict/internal/version"
 )
@@ -35,18 +39,7 @@ const (
 )
 
 // Env is what a command knows of the world outside.
-type Env struct {
-	Stdin          io.Reader
-	Stdout, Stderr io.Writer
-	// Getenv looks up an environment variable.
-	Getenv func(string) string
-	// ConfigDir is the user's configuration directory, in which
-	// interdict/login.json is kept. Empty where there is none.
-	ConfigDir string
-	// Terminal is true when standard error is a terminal, so that progress
-	// can be shown in place.
-	Terminal bool
-}
+type Env = shared.Env
 
 // Run runs one command and returns its exit code. It ends early when ctx
 // does. More are commands beside those of this package.
@@ -161,9 +154,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	f.Var((*given)(&s.token), "token", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
 	f.Var((*given)(&s.ca), "ca", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
 	f.StringVarP(&s.format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
+	now := &shared.Session{Env: s.Env}
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		now.Server, now.Token, now.CA, now.Format = s.server, s.token, s.ca, s.format
+	}
 	root.AddCommand(
-		newLoginCmd(s), newAppCmd(s), newIndicatorCmd(s), newGroupCmd(s), newPolicyCmd(s), newRolloutCmd(s), newDeviceCmd(s),
-		newAlertCmd(s), newEventCmd(s), newRequestCmd(s), newBypassCmd(s), newTokenCmd(s), newFeatureCmd(s), newAuditLogCmd(s), newVersionCmd(s),
+		admincmd.NewLogin(now), newAppCmd(s), indicatorcmd.New(now), newGroupCmd(s), newPolicyCmd(s), newRolloutCmd(s), newDeviceCmd(s),
+		watchcmd.NewAlert(now), watchcmd.NewEvent(now), watchcmd.NewRequest(now), watchcmd.NewBypass(now), admincmd.NewToken(now), admincmd.NewFeature(now), admincmd.NewAuditLog(now), newVersionCmd(s),
 	)
 	return root
 }

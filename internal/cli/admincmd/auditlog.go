@@ -1,4 +1,4 @@
-package cli
+package admincmd
 
 import (
 	"cmp"
@@ -8,11 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 )
 
-func newAuditLogCmd(s *session) *cobra.Command {
+// NewAuditLog makes the commands about the audit log.
+func NewAuditLog(s *session.Session) *cobra.Command {
 	return usage.Parent("audit-log", "Look at who changed what, and who tried",
 		`The audit log has every change with who made it, what it was before and what it
 became, and every attempt that was refused.`,
@@ -53,7 +56,7 @@ func (t *thing) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func newAuditLogListCmd(s *session) *cobra.Command {
+func newAuditLogListCmd(s *session.Session) *cobra.Command {
 	var actor, action, target string
 	var limit int
 	cmd := &cobra.Command{
@@ -63,16 +66,16 @@ func newAuditLogListCmd(s *session) *cobra.Command {
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
-			setQuery(q, "actor", actor)
-			setQuery(q, "action", action)
-			setQuery(q, "target", target)
-			return list(s, cmd, "/audit-log", q, limit, []column[auditEntry]{
-				{"time", func(e auditEntry) string { return output.Time(e.Time) }},
-				{"actor", func(e auditEntry) string { return cmp.Or(e.Actor, e.ActorKind) }},
-				{"action", func(e auditEntry) string { return e.Action }},
-				{"target", func(e auditEntry) string { return cmp.Or(e.After.name, e.Before.name, e.Target) }},
-				{"refused", func(e auditEntry) string { return e.Refused }},
-				{"source", func(e auditEntry) string { return e.Source }},
+			client.SetQuery(q, "actor", actor)
+			client.SetQuery(q, "action", action)
+			client.SetQuery(q, "target", target)
+			return session.List(s, cmd, "/audit-log", q, limit, []output.Column[auditEntry]{
+				{Head: "time", Cell: func(e auditEntry) string { return output.Time(e.Time) }},
+				{Head: "actor", Cell: func(e auditEntry) string { return cmp.Or(e.Actor, e.ActorKind) }},
+				{Head: "action", Cell: func(e auditEntry) string { return e.Action }},
+				{Head: "target", Cell: func(e auditEntry) string { return cmp.Or(e.After.name, e.Before.name, e.Target) }},
+				{Head: "refused", Cell: func(e auditEntry) string { return e.Refused }},
+				{Head: "source", Cell: func(e auditEntry) string { return e.Source }},
 			})
 		},
 	}

@@ -1,4 +1,4 @@
-package cli
+package watchcmd
 
 import (
 	"cmp"
@@ -11,10 +11,12 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 )
 
-func newBypassCmd(s *session) *cobra.Command {
+// NewBypass makes the commands about going on after a warning.
+func NewBypass(s *session.Session) *cobra.Command {
 	return usage.Parent("bypass", "See who goes on after a warning, and end that",
 		`A user who is warned about a monitored app may go on for a while. The commands
 here show who does so now, and end it at once. A user who is warned again may go
@@ -37,25 +39,25 @@ type bypassView struct {
 	Until      time.Time `json:"until"`
 }
 
-func bypassColumns() []column[bypassView] {
-	return []column[bypassView]{
-		{"user", func(b bypassView) string {
+func bypassColumns() []output.Column[bypassView] {
+	return []output.Column[bypassView]{
+		{Head: "user", Cell: func(b bypassView) string {
 			if b.User == "" && b.UID != nil {
 				return "#" + strconv.FormatUint(uint64(*b.UID), 10)
 			}
 			return b.User
 		}},
-		{"device", func(b bypassView) string { return cmp.Or(b.DeviceName, b.Device) }},
-		{"app", func(b bypassView) string { return cmp.Or(b.AppName, b.Host) }},
-		{"subject", func(b bypassView) string { return b.Subject }},
-		{"process", func(b bypassView) string { return b.Process }},
-		{"since", func(b bypassView) string { return output.Time(b.Since) }},
-		{"until", func(b bypassView) string { return output.Time(b.Until) }},
-		{"reason", func(b bypassView) string { return strings.ReplaceAll(b.Reason, "\n", " ") }},
+		{Head: "device", Cell: func(b bypassView) string { return cmp.Or(b.DeviceName, b.Device) }},
+		{Head: "app", Cell: func(b bypassView) string { return cmp.Or(b.AppName, b.Host) }},
+		{Head: "subject", Cell: func(b bypassView) string { return b.Subject }},
+		{Head: "process", Cell: func(b bypassView) string { return b.Process }},
+		{Head: "since", Cell: func(b bypassView) string { return output.Time(b.Since) }},
+		{Head: "until", Cell: func(b bypassView) string { return output.Time(b.Until) }},
+		{Head: "reason", Cell: func(b bypassView) string { return strings.ReplaceAll(b.Reason, "\n", " ") }},
 	}
 }
 
-func newBypassListCmd(s *session) *cobra.Command {
+func newBypassListCmd(s *session.Session) *cobra.Command {
 	var device, app, user string
 	var limit int
 	cmd := &cobra.Command{
@@ -65,16 +67,16 @@ func newBypassListCmd(s *session) *cobra.Command {
 		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
-			setQuery(q, "device", device)
-			setQuery(q, "app", app)
-			setQuery(q, "user", user)
-			return list(s, cmd, "/bypasses", q, limit, bypassColumns())
+			client.SetQuery(q, "device", device)
+			client.SetQuery(q, "app", app)
+			client.SetQuery(q, "user", user)
+			return session.List(s, cmd, "/bypasses", q, limit, bypassColumns())
 		},
 	}
 	cmd.Flags().StringVar(&device, "device", "", "only on the device with this `name` or id")
 	cmd.Flags().StringVar(&app, "app", "", "only of the app with this `id` or name, or the indicator with this id")
 	cmd.Flags().StringVar(&user, "user", "", "only of the user with this login `name`")
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
@@ -98,9 +100,9 @@ func (r bypassRevocation) what() string {
 	return text
 }
 
-func newBypassRevokeCmd(s *session) *cobra.Command {
+func newBypassRevokeCmd(s *session.Session) *cobra.Command {
 	var r bypassRevocation
-	var wait waitFlags
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "revoke APP|INDICATOR | --all",
 		Short: "End bypasses at once",
@@ -119,7 +121,7 @@ those too that a device has not reported yet.`,
 			if len(args) > 0 {
 				r.App = args[0]
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -131,12 +133,12 @@ those too that a device has not reported yet.`,
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "revoked %s; %s", r.what(), output.Count(done.Bypasses, "was in use", "were in use"))
+			return s.Changed(cmd, wait, raw, "revoked %s; %s", r.what(), output.Count(done.Bypasses, "was in use", "were in use"))
 		},
 	}
 	cmd.Flags().StringVar(&r.User, "user", "", "only of the user with this login `name`")
 	cmd.Flags().StringVar(&r.Device, "device", "", "only on the device with this `name` or id")
 	cmd.Flags().BoolVar(&r.All, "all", false, "of all apps and indicators")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

@@ -1,4 +1,4 @@
-package cli
+package indicatorcmd
 
 import (
 	"fmt"
@@ -15,23 +15,24 @@ import (
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/indicatorfile"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 )
 
-func newIndicatorExportCmd(s *session) *cobra.Command {
+func newExportCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:     "export",
 		Short:   "Write the custom indicators as CSV, as import reads it",
 		Example: "  interdict indicator export > indicators.csv",
 		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			items, err := s.listRaw(cmd, "/indicators", url.Values{"source": {"custom"}}, 0)
+			items, err := s.Items(cmd, "/indicators", url.Values{"source": {"custom"}}, 0)
 			if err != nil {
 				return err
 			}
@@ -43,7 +44,7 @@ func newIndicatorExportCmd(s *session) *cobra.Command {
 				}
 				rows = append(rows, []string{
 					string(i.Type), i.Value, string(i.Action), string(i.Severity), output.Time(i.ExpiresAt),
-					strings.Join(groups.all(i.Scope.Include), ";"), strings.Join(groups.all(i.Scope.Exclude), ";"), strconv.FormatBool(i.GenerateAlert), i.Description,
+					strings.Join(groups.All(i.Scope.Include), ";"), strings.Join(groups.All(i.Scope.Exclude), ";"), strconv.FormatBool(i.GenerateAlert), i.Description,
 					strings.Join(i.Scope.IncludeUsers, ";"), strings.Join(i.Scope.ExcludeUsers, ";"),
 					strings.Join(i.Scope.IncludeUserGroups, ";"), strings.Join(i.Scope.ExcludeUserGroups, ";"), indicatorfile.WindowsText(i.Scope.Windows),
 				})
@@ -53,7 +54,7 @@ func newIndicatorExportCmd(s *session) *cobra.Command {
 	}
 }
 
-func newIndicatorImportCmd(s *session) *cobra.Command {
+func newImportCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "import FILE.csv",
 		Short: "Add the indicators of a CSV file",
@@ -67,7 +68,7 @@ the others are added nevertheless.`,
 		Example: "  interdict indicator import blocklist.csv",
 		Args:    usage.Exactly("FILE.csv"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, err := s.open(args[0])
+			in, err := open(s, args[0])
 			if err != nil {
 				return err
 			}
@@ -76,7 +77,7 @@ the others are added nevertheless.`,
 			if err != nil {
 				return err
 			}
-			return s.importIndicators(cmd, f)
+			return importIndicators(s, cmd, f)
 		},
 	}
 }
@@ -84,17 +85,17 @@ the others are added nevertheless.`,
 // importBatch is how many indicators go to the server at a time.
 const importBatch = 1000
 
-func (s *session) importIndicators(cmd *cobra.Command, f indicatorfile.File) error {
-	c, err := s.client()
+func importIndicators(s *session.Session, cmd *cobra.Command, f indicatorfile.File) error {
+	c, err := s.Client()
 	if err != nil {
 		return err
 	}
 	var sum imported
 	refused := f.Refused
 	for batch := range slices.Chunk(f.Rows, importBatch) {
-		s.progress("added %d of %d", sum.Added, len(f.Rows))
+		s.Progress("added %d of %d", sum.Added, len(f.Rows))
 		done, err := sendIndicators(cmd, c, batch)
-		s.endProgress()
+		s.EndProgress()
 		if err != nil {
 			return err
 		}
@@ -149,7 +150,7 @@ type imported struct {
 }
 
 // open opens a file, or standard input for "-".
-func (s *session) open(name string) (io.ReadCloser, error) {
+func open(s *session.Session, name string) (io.ReadCloser, error) {
 	if name == "-" {
 		return io.NopCloser(s.Stdin), nil
 	}

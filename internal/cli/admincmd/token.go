@@ -1,4 +1,4 @@
-package cli
+package admincmd
 
 import (
 	"crypto/rand"
@@ -14,10 +14,12 @@ import (
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/moment"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 )
 
-func newTokenCmd(s *session) *cobra.Command {
+// NewToken makes the commands about enrolment tokens.
+func NewToken(s *session.Session) *cobra.Command {
 	return usage.Parent("token", "Make and revoke enrolment tokens",
 		`An enrolment token makes machines into devices: one string with the server's
 address, the fingerprint of its certificate authority and a secret. It expires,
@@ -54,7 +56,7 @@ func (n *newToken) read(cmd *cobra.Command, expires string, labels []string) (er
 	if n.Uses < 1 {
 		return usage.Fault(cmd, "--uses must be at least 1")
 	}
-	if n.Labels, err = parseLabels("label", labels); err != nil {
+	if n.Labels, err = usage.Labels("label", labels); err != nil {
 		return err
 	}
 	if n.ExpiresAt, err = moment.Parse("--expires", expires, time.Now(), moment.Ahead); err != nil {
@@ -66,7 +68,7 @@ func (n *newToken) read(cmd *cobra.Command, expires string, labels []string) (er
 	return nil
 }
 
-func newTokenCreateCmd(s *session) *cobra.Command {
+func newTokenCreateCmd(s *session.Session) *cobra.Command {
 	var n newToken
 	var expires string
 	var labels []string
@@ -82,7 +84,7 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 			if err := n.read(cmd, expires, labels); err != nil {
 				return err
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -90,7 +92,7 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.printToken(raw)
+			return printToken(s, raw)
 		},
 	}
 	f := cmd.Flags()
@@ -104,14 +106,14 @@ func newTokenCreateCmd(s *session) *cobra.Command {
 
 // printToken prints a new token: for programs alone, for people what it is
 // good for as well.
-func (s *session) printToken(raw json.RawMessage) error {
-	if s.format != output.FormatTable {
-		return printOne(s, raw, []column[tokenView]{
-			{"id", func(t tokenView) string { return t.ID }},
-			{"name", func(t tokenView) string { return t.Name }},
-			{"uses", func(t tokenView) string { return strconv.Itoa(t.Uses) }},
-			{"expires", func(t tokenView) string { return output.Time(t.ExpiresAt) }},
-			{"token", func(t tokenView) string { return t.Token }},
+func printToken(s *session.Session, raw json.RawMessage) error {
+	if s.Format != output.FormatTable {
+		return output.One(s.Stdout, s.Format, raw, []output.Column[tokenView]{
+			{Head: "id", Cell: func(t tokenView) string { return t.ID }},
+			{Head: "name", Cell: func(t tokenView) string { return t.Name }},
+			{Head: "uses", Cell: func(t tokenView) string { return strconv.Itoa(t.Uses) }},
+			{Head: "expires", Cell: func(t tokenView) string { return output.Time(t.ExpiresAt) }},
+			{Head: "token", Cell: func(t tokenView) string { return t.Token }},
 		})
 	}
 	t, err := client.Decode[tokenView](raw)
@@ -123,44 +125,44 @@ func (s *session) printToken(raw json.RawMessage) error {
 	return err
 }
 
-func tokenColumns(groups names) []column[tokenView] {
-	return []column[tokenView]{
-		{"id", func(t tokenView) string { return t.ID }},
-		{"name", func(t tokenView) string { return t.Name }},
-		{"state", func(t tokenView) string { return t.State }},
-		{"used", func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
-		{"expires", func(t tokenView) string { return output.Time(t.ExpiresAt) }},
-		{"labels", func(t tokenView) string { return output.Labels(t.Labels) }},
-		{"groups", func(t tokenView) string { return groups.list(t.Groups) }},
+func tokenColumns(groups session.Names) []output.Column[tokenView] {
+	return []output.Column[tokenView]{
+		{Head: "id", Cell: func(t tokenView) string { return t.ID }},
+		{Head: "name", Cell: func(t tokenView) string { return t.Name }},
+		{Head: "state", Cell: func(t tokenView) string { return t.State }},
+		{Head: "used", Cell: func(t tokenView) string { return fmt.Sprintf("%d of %d", t.Used, t.Uses) }},
+		{Head: "expires", Cell: func(t tokenView) string { return output.Time(t.ExpiresAt) }},
+		{Head: "labels", Cell: func(t tokenView) string { return output.Labels(t.Labels) }},
+		{Head: "groups", Cell: func(t tokenView) string { return groups.List(t.Groups) }},
 	}
 }
 
-func newTokenListCmd(s *session) *cobra.Command {
+func newTokenListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the enrolment tokens, without their secrets",
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/tokens", nil, limit, tokenColumns(groups))
+			return session.List(s, cmd, "/tokens", nil, limit, tokenColumns(groups))
 		},
 	}
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newTokenDeleteCmd(s *session) *cobra.Command {
+func newTokenDeleteCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:     "delete ID",
 		Aliases: []string{"revoke"},
 		Short:   "Revoke an enrolment token; devices that enrolled with it stay",
 		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -168,7 +170,7 @@ func newTokenDeleteCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if s.format == output.FormatJSON {
+			if s.Format == output.FormatJSON {
 				return output.JSON(s.Stdout, raw)
 			}
 			_, err = fmt.Fprintf(s.Stdout, "revoked token %s\n", args[0])

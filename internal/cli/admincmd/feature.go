@@ -1,4 +1,4 @@
-package cli
+package admincmd
 
 import (
 	"net/url"
@@ -7,12 +7,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
 
-func newFeatureCmd(s *session) *cobra.Command {
+// NewFeature makes the commands about the features of the whole server.
+func NewFeature(s *session.Session) *cobra.Command {
 	return usage.Parent("feature", "Look at and turn the features of the whole server",
 		`The features:
 
@@ -37,13 +40,13 @@ func onOff(on bool) string { //nolint:revive // flag-parameter: the flag is the 
 	return "off"
 }
 
-func newFeatureListCmd(s *session) *cobra.Command {
+func newFeatureListCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the features and whether they are on",
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -56,17 +59,17 @@ func newFeatureListCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(s, p.Items, []column[featureView]{
-				{"name", func(f featureView) string { return string(f.Name) }},
-				{"state", func(f featureView) string { return onOff(f.Enabled) }},
-				{"description", func(f featureView) string { return f.Description }},
+			return output.List(s.Stdout, s.Format, p.Items, []output.Column[featureView]{
+				{Head: "name", Cell: func(f featureView) string { return string(f.Name) }},
+				{Head: "state", Cell: func(f featureView) string { return onOff(f.Enabled) }},
+				{Head: "description", Cell: func(f featureView) string { return f.Description }},
 			})
 		},
 	}
 }
 
-func newFeatureSetCmd(s *session) *cobra.Command {
-	var wait waitFlags
+func newFeatureSetCmd(s *session.Session) *cobra.Command {
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:     "set NAME on|off",
 		Short:   "Turn a feature on or off",
@@ -77,7 +80,7 @@ func newFeatureSetCmd(s *session) *cobra.Command {
 				return fault.New(fault.Invalid, "%q is neither on nor off", args[1])
 			}
 			name := strings.ReplaceAll(args[0], "-", "_")
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -85,9 +88,9 @@ func newFeatureSetCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "feature %s is %s", name, args[1])
+			return s.Changed(cmd, wait, raw, "feature %s is %s", name, args[1])
 		},
 	}
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

@@ -1,4 +1,7 @@
-package cli
+// Package watchcmd has the commands by which somebody watches what devices and
+// their users do, and answers to it: events and alerts, requests for access, and
+// who goes on after a warning.
+package watchcmd
 
 import (
 	"cmp"
@@ -12,11 +15,13 @@ import (
 
 	"interdict/internal/cli/eventexpr"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/event"
 )
 
-func newEventCmd(s *session) *cobra.Command {
+// NewEvent makes the commands about events.
+func NewEvent(s *session.Session) *cobra.Command {
 	return usage.Parent("event", "Look at what devices reported",
 		`An event is one thing a device saw or did. Its number says what: 5007 a setting
 changed, 1125 a connection would have been refused (audit mode), 1126 a
@@ -32,22 +37,22 @@ type eventView struct {
 	DeviceName string `json:"device_name"`
 }
 
-func eventColumns() []column[eventView] {
-	return []column[eventView]{
-		{"time", func(e eventView) string { return output.Time(e.Time) }},
-		{"event_id", func(e eventView) string { return strconv.Itoa(int(e.EventID)) }},
-		{"action", func(e eventView) string { return string(e.Action) }},
-		{"device", func(e eventView) string { return cmp.Or(e.DeviceName, e.Device) }},
-		{"app", func(e eventView) string { return cmp.Or(e.AppName, e.AppID) }},
-		{"destination", eventDestination},
-		{"process", func(e eventView) string {
+func eventColumns() []output.Column[eventView] {
+	return []output.Column[eventView]{
+		{Head: "time", Cell: func(e eventView) string { return output.Time(e.Time) }},
+		{Head: "event_id", Cell: func(e eventView) string { return strconv.Itoa(int(e.EventID)) }},
+		{Head: "action", Cell: func(e eventView) string { return string(e.Action) }},
+		{Head: "device", Cell: func(e eventView) string { return cmp.Or(e.DeviceName, e.Device) }},
+		{Head: "app", Cell: func(e eventView) string { return cmp.Or(e.AppName, e.AppID) }},
+		{Head: "destination", Cell: eventDestination},
+		{Head: "process", Cell: func(e eventView) string {
 			if e.Process.Path == "" {
 				return ""
 			}
 			return filepath.Base(e.Process.Path)
 		}},
-		{"user", func(e eventView) string { return e.User.Name }},
-		{"count", func(e eventView) string { return strconv.Itoa(e.Count) }},
+		{Head: "user", Cell: func(e eventView) string { return e.User.Name }},
+		{Head: "count", Cell: func(e eventView) string { return strconv.Itoa(e.Count) }},
 	}
 }
 
@@ -70,7 +75,7 @@ func eventDestination(e eventView) string {
 	return host
 }
 
-func newEventQueryCmd(s *session) *cobra.Command {
+func newEventQueryCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "query [EXPR]",
@@ -84,7 +89,7 @@ func newEventQueryCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/events", q, limit, eventColumns())
+			return session.List(s, cmd, "/events", q, limit, eventColumns())
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 100, "print at most this `number`; 0 prints all")

@@ -1,4 +1,4 @@
-package cli
+package watchcmd
 
 import (
 	"cmp"
@@ -15,6 +15,7 @@ import (
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/eventexpr"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 )
@@ -22,7 +23,7 @@ import (
 // pollEvents is how often 'event tail' looks for new events.
 const pollEvents = 500 * time.Millisecond
 
-func newEventTailCmd(s *session) *cobra.Command {
+func newEventTailCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "tail [EXPR]",
 		Short: "Print events as they arrive, until interrupted",
@@ -38,7 +39,7 @@ where it was.`,
 			if err != nil {
 				return err
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -52,7 +53,7 @@ where it was.`,
 
 // eventTail prints events as they arrive.
 type eventTail struct {
-	session *session
+	session *session.Session
 	client  *client.Client
 	// query has the cursor after which events are new.
 	query url.Values
@@ -90,7 +91,7 @@ func (t *eventTail) run(ctx context.Context) error {
 func (t *eventTail) begin() error {
 	var heads []string
 	for _, c := range eventColumns() {
-		heads = append(heads, c.head)
+		heads = append(heads, c.Head)
 	}
 	return t.printRow(heads, func(head string) string { return strings.ToUpper(strings.ReplaceAll(head, "_", " ")) })
 }
@@ -136,7 +137,7 @@ func (t *eventTail) once(ctx context.Context) (int, error) {
 
 // printEvent prints one event as one line.
 func (t *eventTail) printEvent(raw json.RawMessage) error {
-	if t.session.format == output.FormatJSON {
+	if t.session.Format == output.FormatJSON {
 		_, err := fmt.Fprintf(t.session.Stdout, "%s\n", raw)
 		return err
 	}
@@ -146,7 +147,7 @@ func (t *eventTail) printEvent(raw json.RawMessage) error {
 	}
 	var row []string
 	for _, c := range eventColumns() {
-		row = append(row, c.cell(e))
+		row = append(row, c.Cell(e))
 	}
 	return t.printRow(row, func(cell string) string { return cmp.Or(cell, "-") })
 }
@@ -154,7 +155,7 @@ func (t *eventTail) printEvent(raw json.RawMessage) error {
 // printRow prints one row of a table or of CSV. In a table each cell is
 // written as shown says.
 func (t *eventTail) printRow(row []string, shown func(string) string) error {
-	switch t.session.format {
+	switch t.session.Format {
 	case output.FormatJSON:
 		return nil
 	case output.FormatCSV:

@@ -1,4 +1,4 @@
-package cli
+package indicatorcmd
 
 import (
 	"net/url"
@@ -9,12 +9,13 @@ import (
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/moment"
 	"interdict/internal/cli/profile"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
 
-// indicatorEdit says how an indicator is to be changed.
-type indicatorEdit struct {
+// edit says how an indicator is to be changed.
+type edit struct {
 	action, severity, description, expires string
 	alert, everybody                       bool
 	scope                                  profile.Flags
@@ -24,7 +25,7 @@ type indicatorEdit struct {
 const never = "never"
 
 // body returns what is sent to change the indicator i.
-func (e *indicatorEdit) body(cmd *cobra.Command, i *indicator.Indicator) (map[string]any, error) {
+func (e *edit) body(cmd *cobra.Command, i *indicator.Indicator) (map[string]any, error) {
 	body := map[string]any{}
 	for flag, value := range map[string]any{"action": e.action, "severity": e.severity, "description": e.description} {
 		if cmd.Flags().Changed(flag) {
@@ -55,9 +56,9 @@ func (e *indicatorEdit) body(cmd *cobra.Command, i *indicator.Indicator) (map[st
 	return body, nil
 }
 
-func newIndicatorSetCmd(s *session) *cobra.Command {
-	var e indicatorEdit
-	var wait waitFlags
+func newSetCmd(s *session.Session) *cobra.Command {
+	var e edit
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "set ID",
 		Short: "Change a custom indicator in place",
@@ -74,7 +75,7 @@ an empty value takes a list away, --clear all of them.`,
 			if err := e.scope.Read(cmd); err != nil {
 				return err
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -94,7 +95,7 @@ an empty value takes a list away, --clear all of them.`,
 			if raw, err = c.Patch(cmd.Context(), path, body); err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "changed %s: %s %s", i.ID, i.Type, i.Value)
+			return s.Changed(cmd, wait, raw, "changed %s: %s %s", i.ID, i.Type, i.Value)
 		},
 	}
 	f := cmd.Flags()
@@ -105,6 +106,6 @@ an empty value takes a list away, --clear all of them.`,
 	f.BoolVar(&e.alert, "alert", true, "whether its events raise alerts")
 	f.BoolVar(&e.everybody, "clear", false, "for everybody, always, but for what else is typed")
 	e.scope.Add(cmd, "group")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

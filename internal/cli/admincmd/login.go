@@ -1,4 +1,6 @@
-package cli
+// Package admincmd has the commands by which somebody administers a server:
+// login, enrolment tokens, the features of the whole server, and the audit log.
+package admincmd
 
 import (
 	"fmt"
@@ -6,10 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 )
 
-func newLoginCmd(s *session) *cobra.Command {
+// NewLogin makes the command that remembers a server and a token.
+func NewLogin(s *session.Session) *cobra.Command {
 	var dataDir, fingerprint string
 	cmd := &cobra.Command{
 		Use:   "login",
@@ -26,7 +30,7 @@ token that the server wrote; for another token give --fingerprint or --ca.`,
   ssh server cat /var/lib/interdict/admin-token | interdict login --server https://interdict.example.com:8443`,
 		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			from := s.login()
+			from := s.Login()
 			l, err := from.Gather(dataDir, fingerprint)
 			if err != nil {
 				return err

@@ -1,4 +1,6 @@
-package cli
+// Package indicatorcmd has the commands about indicators: looking at them, making
+// and changing custom ones, one by one or from a file.
+package indicatorcmd
 
 import (
 	"net/url"
@@ -12,11 +14,13 @@ import (
 	"interdict/internal/cli/moment"
 	"interdict/internal/cli/output"
 	"interdict/internal/cli/profile"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
 
-func newIndicatorCmd(s *session) *cobra.Command {
+// New makes the commands about indicators.
+func New(s *session.Session) *cobra.Command {
 	return usage.Parent("indicator", "Allow, audit, warn about or block single destinations",
 		`An indicator asks for an action on what its value matches: a domain with all
 names below it, a url, an ip address, a cidr range, a certificate or the SHA-256
@@ -25,24 +29,24 @@ commands here are for the custom ones, which win over those of apps.
 
 The most specific indicator decides; among equally specific ones allow wins over
 warn, warn over block, block over audit.`,
-		newIndicatorListCmd(s), newIndicatorShowCmd(s), newIndicatorAddCmd(s), newIndicatorSetCmd(s), newIndicatorDeleteCmd(s),
-		newIndicatorImportCmd(s), newIndicatorExportCmd(s))
+		newListCmd(s), newShowCmd(s), newAddCmd(s), newSetCmd(s), newDeleteCmd(s),
+		newImportCmd(s), newExportCmd(s))
 }
 
-func indicatorColumns(groups names) []column[indicator.Indicator] {
-	return []column[indicator.Indicator]{
-		{"id", func(i indicator.Indicator) string { return i.ID }},
-		{"type", func(i indicator.Indicator) string { return string(i.Type) }},
-		{"value", func(i indicator.Indicator) string { return i.Value }},
-		{"action", func(i indicator.Indicator) string { return string(i.Action) }},
-		{"severity", func(i indicator.Indicator) string { return string(i.Severity) }},
-		{"source", func(i indicator.Indicator) string { return string(i.Source) }},
-		{"scope", func(i indicator.Indicator) string { return profile.Text(&i.Scope, groups.scope) }},
-		{"expires", func(i indicator.Indicator) string { return output.Time(i.ExpiresAt) }},
+func columns(groups session.Names) []output.Column[indicator.Indicator] {
+	return []output.Column[indicator.Indicator]{
+		{Head: "id", Cell: func(i indicator.Indicator) string { return i.ID }},
+		{Head: "type", Cell: func(i indicator.Indicator) string { return string(i.Type) }},
+		{Head: "value", Cell: func(i indicator.Indicator) string { return i.Value }},
+		{Head: "action", Cell: func(i indicator.Indicator) string { return string(i.Action) }},
+		{Head: "severity", Cell: func(i indicator.Indicator) string { return string(i.Severity) }},
+		{Head: "source", Cell: func(i indicator.Indicator) string { return string(i.Source) }},
+		{Head: "scope", Cell: func(i indicator.Indicator) string { return profile.Text(&i.Scope, groups.Scope) }},
+		{Head: "expires", Cell: func(i indicator.Indicator) string { return output.Time(i.ExpiresAt) }},
 	}
 }
 
-func newIndicatorListCmd(s *session) *cobra.Command {
+func newListCmd(s *session.Session) *cobra.Command {
 	var kind, source, app, search string
 	var limit int
 	cmd := &cobra.Command{
@@ -52,51 +56,51 @@ func newIndicatorListCmd(s *session) *cobra.Command {
 		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
-			setQuery(q, "type", kind)
-			setQuery(q, "source", source)
-			setQuery(q, "app", app)
-			setQuery(q, "search", search)
-			groups, err := s.names(cmd, "/groups")
+			client.SetQuery(q, "type", kind)
+			client.SetQuery(q, "source", source)
+			client.SetQuery(q, "app", app)
+			client.SetQuery(q, "search", search)
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/indicators", q, limit, indicatorColumns(groups))
+			return session.List(s, cmd, "/indicators", q, limit, columns(groups))
 		},
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "only of this `type`: domain, url, ip, cidr, certificate or file_sha256")
 	cmd.Flags().StringVar(&source, "source", "", "only from this `source`: catalog or custom")
 	cmd.Flags().StringVar(&app, "app", "", "only of the app with this `id` or name")
 	cmd.Flags().StringVar(&search, "search", "", "only with this `text` in value or description")
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newIndicatorShowCmd(s *session) *cobra.Command {
+func newShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one indicator",
 		Args:  usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			return show(s, cmd, "/indicators/"+url.PathEscape(args[0]), append(indicatorColumns(groups),
-				column[indicator.Indicator]{"app", func(i indicator.Indicator) string { return i.AppID }},
-				column[indicator.Indicator]{"description", func(i indicator.Indicator) string { return i.Description }},
-				column[indicator.Indicator]{"alerts", func(i indicator.Indicator) string { return strconv.FormatBool(i.GenerateAlert) }},
-				column[indicator.Indicator]{"created", func(i indicator.Indicator) string { return output.Time(i.CreatedAt) }},
-				column[indicator.Indicator]{"created_by", func(i indicator.Indicator) string { return i.CreatedBy }}))
+			return session.Show(s, cmd, "/indicators/"+url.PathEscape(args[0]), append(columns(groups),
+				output.Column[indicator.Indicator]{Head: "app", Cell: func(i indicator.Indicator) string { return i.AppID }},
+				output.Column[indicator.Indicator]{Head: "description", Cell: func(i indicator.Indicator) string { return i.Description }},
+				output.Column[indicator.Indicator]{Head: "alerts", Cell: func(i indicator.Indicator) string { return strconv.FormatBool(i.GenerateAlert) }},
+				output.Column[indicator.Indicator]{Head: "created", Cell: func(i indicator.Indicator) string { return output.Time(i.CreatedAt) }},
+				output.Column[indicator.Indicator]{Head: "created_by", Cell: func(i indicator.Indicator) string { return i.CreatedBy }}))
 		},
 	}
 }
 
-func newIndicatorAddCmd(s *session) *cobra.Command {
+func newAddCmd(s *session.Session) *cobra.Command {
 	n := indicatorfile.Indicator{}
 	var expires string
 	var noAlert bool
 	var scope profile.Flags
-	var wait waitFlags
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "add TYPE VALUE --action ACTION",
 		Short: "Add a custom indicator",
@@ -119,7 +123,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 				}
 				n.ExpiresAt = t
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -131,7 +135,7 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "added %s: %s %s %s", made.ID, made.Action, made.Type, made.Value)
+			return s.Changed(cmd, wait, raw, "added %s: %s %s %s", made.ID, made.Action, made.Type, made.Value)
 		},
 	}
 	f := cmd.Flags()
@@ -141,12 +145,12 @@ func newIndicatorAddCmd(s *session) *cobra.Command {
 	f.StringVar(&expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31")
 	f.BoolVar(&noAlert, "no-alert", false, "its events raise no alerts")
 	scope.Add(cmd, "group")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }
 
-func newIndicatorDeleteCmd(s *session) *cobra.Command {
-	var wait waitFlags
+func newDeleteCmd(s *session.Session) *cobra.Command {
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "delete ID",
 		Short: "Delete a custom indicator",
@@ -154,9 +158,9 @@ func newIndicatorDeleteCmd(s *session) *cobra.Command {
 sanctioned or none.`,
 		Args: usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, wait, removal{path: "/indicators/", ref: args[0], kind: "indicator"})
+			return s.Remove(cmd, wait, session.Removal{Path: "/indicators/", Ref: args[0], Kind: "indicator"})
 		},
 	}
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

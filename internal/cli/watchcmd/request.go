@@ -1,4 +1,4 @@
-package cli
+package watchcmd
 
 import (
 	"cmp"
@@ -14,10 +14,12 @@ import (
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/moment"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 )
 
-func newRequestCmd(s *session) *cobra.Command {
+// NewRequest makes the commands about requests for access.
+func NewRequest(s *session.Session) *cobra.Command {
 	return usage.Parent("request", "Decide what users ask access for",
 		`A user whose connection was refused can ask for access. Approving a request makes
 allow indicators that expire, by default for that user on that device and for 8
@@ -39,20 +41,20 @@ func (r accessRequest) what() string { return cmp.Or(r.AppName, r.AppID, r.Host)
 
 func (r accessRequest) where() string { return cmp.Or(r.DeviceName, string(r.Device)) }
 
-func requestColumns() []column[accessRequest] {
-	return []column[accessRequest]{
-		{"id", func(r accessRequest) string { return r.ID }},
-		{"state", func(r accessRequest) string { return string(r.State) }},
-		{"user", accessRequest.who},
-		{"device", accessRequest.where},
-		{"app", accessRequest.what},
-		{"reason", func(r accessRequest) string { return strings.ReplaceAll(r.Reason, "\n", " ") }},
-		{"asked", func(r accessRequest) string { return output.Time(r.AskedAt) }},
-		{"until", func(r accessRequest) string { return output.Time(r.Until) }},
+func requestColumns() []output.Column[accessRequest] {
+	return []output.Column[accessRequest]{
+		{Head: "id", Cell: func(r accessRequest) string { return r.ID }},
+		{Head: "state", Cell: func(r accessRequest) string { return string(r.State) }},
+		{Head: "user", Cell: accessRequest.who},
+		{Head: "device", Cell: accessRequest.where},
+		{Head: "app", Cell: accessRequest.what},
+		{Head: "reason", Cell: func(r accessRequest) string { return strings.ReplaceAll(r.Reason, "\n", " ") }},
+		{Head: "asked", Cell: func(r accessRequest) string { return output.Time(r.AskedAt) }},
+		{Head: "until", Cell: func(r accessRequest) string { return output.Time(r.Until) }},
 	}
 }
 
-func newRequestListCmd(s *session) *cobra.Command {
+func newRequestListCmd(s *session.Session) *cobra.Command {
 	var state, device, app, user string
 	var limit int
 	cmd := &cobra.Command{
@@ -63,27 +65,27 @@ func newRequestListCmd(s *session) *cobra.Command {
 		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
-			setQuery(q, "state", state)
-			setQuery(q, "device", device)
-			setQuery(q, "app", app)
-			setQuery(q, "user", user)
-			if err := list(s, cmd, "/requests", q, limit, requestColumns()); err != nil || s.format != output.FormatTable {
+			client.SetQuery(q, "state", state)
+			client.SetQuery(q, "device", device)
+			client.SetQuery(q, "app", app)
+			client.SetQuery(q, "user", user)
+			if err := session.List(s, cmd, "/requests", q, limit, requestColumns()); err != nil || s.Format != output.FormatTable {
 				return err
 			}
-			return s.sayPending(cmd)
+			return sayPending(s, cmd)
 		},
 	}
 	cmd.Flags().StringVar(&state, "state", "", "only in this `state`: pending, approved, denied or revoked")
 	cmd.Flags().StringVar(&device, "device", "", "only from the device with this `name` or id")
 	cmd.Flags().StringVar(&app, "app", "", "only about the app with this `id` or name")
 	cmd.Flags().StringVar(&user, "user", "", "only of the user with this login `name`")
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
 // sayPending says how many requests wait for somebody to decide them.
-func (s *session) sayPending(cmd *cobra.Command) error {
-	c, err := s.client()
+func sayPending(s *session.Session, cmd *cobra.Command) error {
+	c, err := s.Client()
 	if err != nil {
 		return err
 	}
@@ -98,19 +100,19 @@ func (s *session) sayPending(cmd *cobra.Command) error {
 	return err
 }
 
-func newRequestShowCmd(s *session) *cobra.Command {
+func newRequestShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one request for access",
 		Args:  usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(s, cmd, "/requests/"+url.PathEscape(args[0]), append(requestColumns(),
-				column[accessRequest]{"host", func(r accessRequest) string { return r.Host }},
-				column[accessRequest]{"process", func(r accessRequest) string { return r.Process }},
-				column[accessRequest]{"decided_by", func(r accessRequest) string { return r.DecidedBy }},
-				column[accessRequest]{"decided", func(r accessRequest) string { return output.Time(r.DecidedAt) }},
-				column[accessRequest]{"note", func(r accessRequest) string { return r.Note }},
-				column[accessRequest]{"indicators", func(r accessRequest) string { return strings.Join(r.Indicators, ", ") }}))
+			return session.Show(s, cmd, "/requests/"+url.PathEscape(args[0]), append(requestColumns(),
+				output.Column[accessRequest]{Head: "host", Cell: func(r accessRequest) string { return r.Host }},
+				output.Column[accessRequest]{Head: "process", Cell: func(r accessRequest) string { return r.Process }},
+				output.Column[accessRequest]{Head: "decided_by", Cell: func(r accessRequest) string { return r.DecidedBy }},
+				output.Column[accessRequest]{Head: "decided", Cell: func(r accessRequest) string { return output.Time(r.DecidedAt) }},
+				output.Column[accessRequest]{Head: "note", Cell: func(r accessRequest) string { return r.Note }},
+				output.Column[accessRequest]{Head: "indicators", Cell: func(r accessRequest) string { return strings.Join(r.Indicators, ", ") }}))
 		},
 	}
 }
@@ -123,11 +125,11 @@ type approval struct {
 	Note  string    `json:"note,omitempty"`
 }
 
-func newRequestApproveCmd(s *session) *cobra.Command {
+func newRequestApproveCmd(s *session.Session) *cobra.Command {
 	var length time.Duration
 	var until string
 	var body approval
-	var wait waitFlags
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "approve ID",
 		Short: "Give the access that a user asks for, for a while",
@@ -154,7 +156,7 @@ every device.`,
 					return err
 				}
 			}
-			return s.decide(cmd, args[0], wait, decision{verb: "approve", body: body, say: func(r accessRequest) string {
+			return decide(s, cmd, args[0], wait, decision{verb: "approve", body: body, say: func(r accessRequest) string {
 				return fmt.Sprintf("gave %s access to %s until %s", r.who(), r.what(), output.Time(r.Until))
 			}})
 		},
@@ -163,11 +165,11 @@ every device.`,
 	cmd.Flags().StringVar(&until, "until", "", "when access ends, a `time`: 7d, 2026-12-31 or 2026-12-31T18:00:00Z")
 	cmd.Flags().StringVar(&body.Reach, "scope", "", "for `whom`: user (usual), device or user-everywhere")
 	cmd.Flags().StringVar(&body.Note, "note", "", "a `text` that the user is told")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }
 
-func newRequestDenyCmd(s *session) *cobra.Command {
+func newRequestDenyCmd(s *session.Session) *cobra.Command {
 	var body approval
 	cmd := &cobra.Command{
 		Use:     "deny ID",
@@ -175,7 +177,7 @@ func newRequestDenyCmd(s *session) *cobra.Command {
 		Example: `  interdict request deny 01JDCZ5X0B8K3T4M6N7P8Q9RST --note "use the company's own store"`,
 		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.decide(cmd, args[0], waitFlags{}, decision{verb: "deny", body: body, say: func(r accessRequest) string {
+			return decide(s, cmd, args[0], session.Wait{}, decision{verb: "deny", body: body, say: func(r accessRequest) string {
 				return fmt.Sprintf("denied %s access to %s", r.who(), r.what())
 			}})
 		},
@@ -184,21 +186,21 @@ func newRequestDenyCmd(s *session) *cobra.Command {
 	return cmd
 }
 
-func newRequestRevokeCmd(s *session) *cobra.Command {
+func newRequestRevokeCmd(s *session.Session) *cobra.Command {
 	var body approval
-	var wait waitFlags
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "revoke ID",
 		Short: "Take back access that was given",
 		Args:  usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.decide(cmd, args[0], wait, decision{verb: "revoke", body: body, say: func(r accessRequest) string {
+			return decide(s, cmd, args[0], wait, decision{verb: "revoke", body: body, say: func(r accessRequest) string {
 				return fmt.Sprintf("took back the access of %s to %s", r.who(), r.what())
 			}})
 		},
 	}
 	cmd.Flags().StringVar(&body.Note, "note", "", "a `text` that the user is told in place of the one before")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }
 
@@ -210,8 +212,8 @@ type decision struct {
 	say func(accessRequest) string
 }
 
-func (s *session) decide(cmd *cobra.Command, id string, wait waitFlags, d decision) error {
-	c, err := s.client()
+func decide(s *session.Session, cmd *cobra.Command, id string, wait session.Wait, d decision) error {
+	c, err := s.Client()
 	if err != nil {
 		return err
 	}
@@ -223,5 +225,5 @@ func (s *session) decide(cmd *cobra.Command, id string, wait waitFlags, d decisi
 	if err != nil {
 		return err
 	}
-	return s.changed(cmd.Context(), c, wait, raw, "%s", d.say(r))
+	return s.Changed(cmd, wait, raw, "%s", d.say(r))
 }
