@@ -41,7 +41,7 @@ $(LINT):
 fmt: $(LINT) ## format all code
 	$(LINT) fmt ./...
 
-generate: ## write the generated files anew: the OpenAPI document
+generate: ## write the generated files anew: the OpenAPI document, the page of commands
 	$(GO) generate ./...
 
 demo: build ## play the main story in private network namespaces, then keep the lab up
