@@ -182,19 +182,13 @@ type route struct {
 func add[I, O any](a *API, r route, handler func(ctx context.Context, by control.Actor, in *I) (*O, error)) {
 	op := huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary,
-		Tags: []string{r.tag}, DefaultStatus: r.status,
+		Tags: []string{r.tag}, DefaultStatus: r.status, Middlewares: huma.Middlewares{a.permit(r)},
 	}
 	if op.DefaultStatus == 0 {
 		op.DefaultStatus = http.StatusOK
 	}
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
-		by := actor(ctx)
-		if !by.Role.Allows(r.need) {
-			a.refused(ctx, by, r.method+" "+Prefix+r.path, "the role "+string(r.need)+" is needed")
-			return nil, a.fail(ctx, fault.New(fault.Forbidden, "this needs the role %s", r.need).
-				WithHint("ask an administrator for a token with this role"))
-		}
-		out, err := handler(ctx, by, in)
+		out, err := handler(ctx, actor(ctx), in)
 		if err != nil {
 			return nil, a.fail(ctx, err)
 		}
@@ -202,6 +196,22 @@ func add[I, O any](a *API, r route, handler func(ctx context.Context, by control
 	})
 	for _, s := range a.huma.OpenAPI().Components.Schemas.Map() {
 		neverNull(s)
+	}
+}
+
+// permit lets only those through who may call a route, before anything of the
+// request is read.
+func (a *API) permit(r route) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		by := actor(ctx.Context())
+		if by.Role.Allows(r.need) {
+			next(ctx)
+			return
+		}
+		a.refused(ctx.Context(), by, r.method+" "+Prefix+r.path, "the role "+string(r.need)+" is needed")
+		req, w := humago.Unwrap(ctx)
+		request.Fail(w, req, a.logger, fault.New(fault.Forbidden, "this needs the role %s", r.need).
+			WithHint("ask an administrator for a token with this role"))
 	}
 }
 

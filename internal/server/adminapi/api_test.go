@@ -12,15 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"interdict/catalog"
 	"interdict/internal/control"
-	"interdict/internal/control/appeal"
+	"interdict/internal/control/controltest"
 	"interdict/internal/control/credential"
-	"interdict/internal/control/enrol"
-	"interdict/internal/control/indicators"
-	"interdict/internal/control/observation"
 	"interdict/internal/control/page"
-	"interdict/internal/control/usage"
 	"interdict/internal/fault"
 	"interdict/internal/indicator"
 	"interdict/internal/problem"
@@ -31,50 +26,28 @@ import (
 // newLiveAPI makes an API over a real store, with a token of each role.
 func newLiveAPI(tb testing.TB) (api *API, tokens map[control.Role]string) {
 	tb.Helper()
-	ctx := context.Background()
-	st, err := store.Open(ctx, store.Config{Dir: tb.TempDir()})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { st.Close() })
-	apps, err := catalog.Load()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	c, err := control.New(ctx, control.Config{
-		Store: st, Catalog: apps, URL: "https://interdict.example.com:8443", Hosts: []string{"interdict.example.com"},
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	observations, err := observation.New(observation.Config{Control: c, Store: st})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	appeals, err := appeal.New(appeal.Config{Control: c, Store: st})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	uses, err := usage.New(usage.Config{Control: c, Store: st, Apps: apps.Apps()})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	credentials := credential.New(credential.Config{Control: c})
+	c := controltest.StartAt(tb, store.Config{Dir: tb.TempDir()}, controltest.NewClock(), "https://interdict.example.com:8443")
 	tokens = map[control.Role]string{}
-	for _, role := range []control.Role{control.RoleViewer, control.RoleOperator, control.RoleAdministrator} {
+	for _, role := range roles() {
 		tokens[role] = credential.NewAPISecret()
-		if err = credentials.EnsureAPIToken(ctx, string(role), tokens[role], role); err != nil {
+		if err := c.Credentials.EnsureAPIToken(context.Background(), string(role), tokens[role], role); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	api, err = New(Config{
-		Control: c, Credentials: credentials, Enrolment: enrol.New(enrol.Config{Control: c}),
-		Indicators: indicators.New(indicators.Config{Control: c}), Observations: observations, Appeals: appeals, Usage: uses, Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
+	api, err := New(Config{
+		Control: c.Service, Credentials: c.Credentials, Enrolment: c.Enrolment, Groups: c.Groups, History: c.History, Indicators: c.Indicators,
+		Observations: c.Observations, Appeals: c.Appeals, Usage: c.Usage, Rollouts: c.Rollouts, Inquiries: c.Inquiries,
+		Gate: gate.New(time.Now), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return api, tokens
+}
+
+// roles are all roles, the least first.
+func roles() []control.Role {
+	return []control.Role{control.RoleViewer, control.RoleOperator, control.RoleAdministrator}
 }
 
 func call(api *API, token, method, path string, body io.Reader) *httptest.ResponseRecorder {
