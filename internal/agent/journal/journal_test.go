@@ -306,6 +306,13 @@ func TestSentences(t *testing.T) {
 		{event.Event{EventID: 1126, AppName: "Tunes", Destination: event.Destination{Host: "t.example"}, Process: event.Process{Path: "/curl"}}, "1126 blocked: Tunes (t.example) by /curl"},
 		{event.Event{EventID: 1125, Destination: event.Destination{IP: netip.MustParseAddr("192.0.2.1")}}, "1125 would have been blocked: 192.0.2.1 by an unknown process"},
 		{event.Event{EventID: 5007, Change: &event.Change{Setting: "s", Old: "a", New: "b"}}, `5007 setting changed: s from "a" to "b"`},
+		{event.Event{EventID: 5007, Change: &event.Change{Setting: "s", New: "b", Channel: "file"}}, `5007 setting changed: s from "" to "b", by channel file`},
+		{event.Event{EventID: 5007, PolicyID: "p-1", Change: &event.Change{Setting: "s", New: "b", Channel: "server"}}, `5007 setting changed: s from "" to "b", by policy p-1`},
+		{event.Event{EventID: 1126, Action: event.ActionWarned, AppID: "tunes", Process: event.Process{Path: "/tmp/\x1b[2J"}}, "1126 warned: tunes by /tmp/?[2J"},
+		{
+			event.Event{EventID: 1129, Action: event.ActionBypassed, Destination: event.Destination{Host: "t.example"}, Until: time.Unix(0, 0), Reason: "work"},
+			`1129 bypassed a warning: t.example by an unknown process, until 1970-01-01T00:00:00Z, reason "work"`,
+		},
 		{event.Event{EventID: 5900, Reason: "the signature is not the server's"}, "5900 bundle refused: the signature is not the server's"},
 	}
 	for _, test := range tests {

@@ -96,30 +96,3 @@ func flatten(prefix string, tree map[string]any, out map[string]string) {
 		out[name] = fmt.Sprint(value)
 	}
 }
-
-// Sentence says in one line what an event is about.
-func Sentence(e event.Event) string {
-	subject := e.AppName
-	if subject == "" {
-		subject = e.AppID
-	}
-	where := e.Destination.Host
-	if where == "" && e.Destination.IP.IsValid() {
-		where = e.Destination.IP.String()
-	}
-	switch {
-	case e.Change != nil:
-		return fmt.Sprintf("%d %s: %s from %q to %q", e.EventID, e.EventID.Title(), e.Change.Setting, e.Change.Old, e.Change.New)
-	case e.Reason != "":
-		return fmt.Sprintf("%d %s: %s", e.EventID, e.EventID.Title(), e.Reason)
-	case subject != "" && where != "":
-		subject += " (" + where + ")"
-	case subject == "":
-		subject = where
-	}
-	by := e.Process.Path
-	if by == "" {
-		by = "an unknown process"
-	}
-	return fmt.Sprintf("%d %s: %s by %s", e.EventID, e.EventID.Title(), subject, by)
-}
