@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -30,8 +31,8 @@ import (
 // The hosts of the lab.
 const (
 	hostServer  = "hq"
-	hostInside  = "anna" // in the group that the policy is for
-	hostOutside = "ben"
+	hostInside  = "laptop" // in the group that the policy is for
+	hostOutside = "kiosk"
 )
 
 // defaultListen is where the server of a demo that stays up is reached from
@@ -45,13 +46,16 @@ func NewCmd() *cobra.Command {
 		Use:   "demo",
 		Short: "Play the story in a private lab, with real programs and real traffic",
 		Long: `Demo builds a private lab in network namespaces: a small Internet (DNS, HTTP,
-HTTPS and HTTP/3 for any name), a server, and two endpoints in two groups. Then
-it unsanctions an app and shows, with curl as the user's application, how its
-connections are audited, then refused. Each step says what was done, what was
-seen, PASS or FAIL, and how long it took.
+HTTPS and HTTP/3 for any name), a server, and two endpoints in two groups, on one
+of which alice and bob work. Then it unsanctions an app and shows, with curl as
+the users' application, how its connections are audited, then refused; what users
+are told, and how they go on or ask for access; how policies, files and roll-outs
+work together; and how to find out why something is refused or not. Each step
+says what was done, what was seen, PASS or FAIL, and how long it took.
 
 It runs as root, or as an ordinary user where the kernel allows user namespaces.
-Nothing on the machine is changed, and nothing is left behind.
+As an ordinary user there are no alice and bob: what takes two users is left out,
+and said to be. Nothing on the machine is changed, and nothing is left behind.
 
 Without --once the lab stays up afterwards, to be tried by hand.`,
 		Example: `  interdict demo --once
@@ -141,7 +145,7 @@ func play(ctx context.Context, opts options, programs string) error {
 	r := newReport(opts.out, isTerminal(opts.out))
 	r.head("Interdict demo: a private lab in network namespaces, made as %s.", privilegeText())
 	l, err := lab.New(ctx, lab.Config{
-		Hosts: []string{hostServer, hostInside, hostOutside}, Logger: slog.New(slog.DiscardHandler),
+		Hosts: []string{hostServer, hostInside, hostOutside}, Users: users(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return err
@@ -155,25 +159,40 @@ func play(ctx context.Context, opts options, programs string) error {
 	if ctx.Err() == nil && !opts.once {
 		err = errors.Join(err, stayUp(ctx, r, st, files))
 	}
-	return errors.Join(err, s.Close(), l.Close())
+	return errors.Join(err, s.Close(), st.closeDesktop(), l.Close())
 }
 
 // tell plays all steps and sums them up. A step that fails does not end the
 // story, unless the steps after it make no sense without it.
 func tell(ctx context.Context, r *report, st *story) error {
-	for _, step := range st.steps() {
-		err := r.play(ctx, step)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			r.logs(st.logs())
-			if step.essential {
-				break
-			}
+	for _, act := range st.acts() {
+		r.act(act.title)
+		if !tellAct(ctx, r, st, act) {
+			break
 		}
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return r.summary()
+}
+
+// tellAct plays the steps of an act and reports whether the story can go on.
+func tellAct(ctx context.Context, r *report, st *story, a act) bool {
+	for _, step := range a.steps {
+		err := r.play(ctx, step)
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			continue
+		}
+		r.logs(st.logs())
+		if step.essential {
+			return false
+		}
+	}
+	return true
 }
 
 // hostOf returns the host of an address to listen on, "" if it is any.
@@ -205,6 +224,11 @@ func stayUp(ctx context.Context, r *report, st *story, files []*os.File) error {
 		return err
 	}
 	r.head("%s", strings.TrimRight(text, "\n"))
+	var watcher sync.WaitGroup
+	defer watcher.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watcher.Go(func() { st.watchDesktop(ctx, r) })
 	if len(files) == 0 {
 		<-ctx.Done()
 		return nil

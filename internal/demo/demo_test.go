@@ -48,6 +48,47 @@ func TestReportTellsEveryStepAndTheResult(t *testing.T) {
 	}
 }
 
+func TestWhatCannotBePlayedIsLeftOutAndSaidToBe(t *testing.T) {
+	var out bytes.Buffer
+	r := newReport(&out, false)
+	r.act("Some")
+	for _, s := range []step{
+		{title: "Not here", run: func(context.Context, *notes) error { return &leftOutError{"too small a world"} }},
+		{title: "Here", run: func(context.Context, *notes) error { return nil }},
+	} {
+		if err := r.play(t.Context(), s); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.summary(); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		"== Some ==\n", " 1. Not here\n    LEFT OUT too small a world\n", " 2. Here\n    PASS in ",
+		"PASS  all 1 steps that can be played here; 1 were left out",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestCommandsAreToldAsTheyAreTyped(t *testing.T) {
+	got := commandLine([]string{"policy", "set", "pilot", "--support-contact", "Ada, ext. 5", "--rule", `os == "linux"`, "https://a.example/b"})
+	if want := `policy set pilot --support-contact 'Ada, ext. 5' --rule 'os == "linux"' https://a.example/b`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestAPageIsToldWithoutItsMarkup(t *testing.T) {
+	p := page{body: `<html><head><title>x</title></head><body><main><h1>A &amp; B</h1>
+<p>One <b>two</b>
+three</p><dl><dt>App</dt><dd>A</dd></dl><p><a href="http://x/">Why?</a></p></main></body></html>`}
+	if got, want := p.text(), "A & B\nOne two three\nWhy?"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestAStepThatHangsIsEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := newReport(io.Discard, true)

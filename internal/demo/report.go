@@ -63,8 +63,10 @@ type report struct {
 	out            io.Writer
 	colours        bool
 	passed, failed int
-	figures        []figure
-	began          time.Time
+	// left are the titles of the steps that could not be played here.
+	left    []string
+	figures []figure
+	began   time.Time
 }
 
 func newReport(out io.Writer, colours bool) *report {
@@ -82,11 +84,17 @@ func (r *report) head(format string, args ...any) {
 	fmt.Fprintf(r.out, "\n%s\n", fmt.Sprintf(format, args...))
 }
 
-// play runs a step and prints how it went.
+// act prints the title of a part of the story.
+func (r *report) act(title string) {
+	fmt.Fprintf(r.out, "\n%s\n", r.paint(colourBold, "== "+title+" =="))
+}
+
+// play runs a step and prints how it went. One that could not be played here is
+// no error.
 func (r *report) play(ctx context.Context, s step) error {
 	ctx, cancel := context.WithTimeout(ctx, stepPatience)
 	defer cancel()
-	fmt.Fprintf(r.out, "\n%s\n", r.paint(colourBold, fmt.Sprintf("%2d. %s", r.passed+r.failed+1, s.title)))
+	fmt.Fprintf(r.out, "\n%s\n", r.paint(colourBold, fmt.Sprintf("%2d. %s", r.passed+r.failed+len(r.left)+1, s.title)))
 	var n notes
 	start := time.Now()
 	err := s.run(ctx, &n)
@@ -94,6 +102,11 @@ func (r *report) play(ctx context.Context, s step) error {
 	r.figures = append(r.figures, n.figures...)
 	for _, line := range n.lines {
 		fmt.Fprintf(r.out, "    %s  %s\n", r.paint(colourFaint, line.kind), strings.ReplaceAll(line.text, "\n", "\n         "))
+	}
+	if reason, ok := leftOut(err); ok {
+		r.left = append(r.left, s.title)
+		fmt.Fprintf(r.out, "    %s %s\n", r.paint(colourBold, "LEFT OUT"), reason)
+		return nil
 	}
 	if err != nil {
 		r.failed++
@@ -124,7 +137,11 @@ func (r *report) summary() error {
 		fmt.Fprintf(r.out, "\n%s  %d of %d steps failed, in %s\n", r.paint(colourRed, "FAIL"), r.failed, r.failed+r.passed, took)
 		return errors.New("the demo did not pass")
 	}
-	fmt.Fprintf(r.out, "\n%s  all %d steps, in %s\n", r.paint(colourGreen, "PASS"), r.passed, took)
+	but := ""
+	if len(r.left) > 0 {
+		but = fmt.Sprintf(" that can be played here; %d were left out", len(r.left))
+	}
+	fmt.Fprintf(r.out, "\n%s  all %d steps%s, in %s\n", r.paint(colourGreen, "PASS"), r.passed, but, took)
 	return nil
 }
 

@@ -29,10 +29,33 @@ func (st *story) manual(ctx context.Context, files []*os.File) (string, error) {
 	interdict, agent := filepath.Join(st.programs, "interdict"), filepath.Join(st.programs, "interdict-agent")
 	fmt.Fprintf(&b, "    %s device list\n    %s app tag discord unsanctioned --wait\n    %s event tail\n\n", interdict, interdict, interdict)
 	fmt.Fprintf(&b, "    %s\n", st.lab.ShellFunction("on"))
-	fmt.Fprintf(&b, "    on %s curl --cacert %s https://discord.com/\n", hostInside, st.lab.CAFile())
+	fmt.Fprintf(&b, "    on %s %scurl --cacert %s https://discord.com/\n", hostInside, st.becomeAlice(), st.lab.CAFile())
 	fmt.Fprintf(&b, "    on %s %s events --follow --state-dir %s\n", hostInside, agent, st.site.StateDir(hostInside))
 	fmt.Fprintf(&b, "    on %s %s status --state-dir %s\n", hostInside, agent, st.site.StateDir(hostInside))
 	return b.String(), ctx.Err()
+}
+
+// becomeAlice is what makes a command alice's, in front of it.
+func (st *story) becomeAlice() string {
+	if st.alice().user == "" {
+		return ""
+	}
+	uid := st.lab.User(userAlice).UID
+	return fmt.Sprintf("setpriv --reuid=%d --regid=%[1]d --init-groups ", uid)
+}
+
+// watchDesktop prints what alice is shown, until the context ends.
+func (st *story) watchDesktop(ctx context.Context, r *report) {
+	if st.desktop == nil {
+		return
+	}
+	for {
+		note, err := st.desktop.Next(ctx)
+		if err != nil {
+			return
+		}
+		r.head("On alice's desktop: %s", describeNote(note))
+	}
 }
 
 // forward passes connections that come to a listening socket on to an
