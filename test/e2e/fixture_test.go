@@ -75,7 +75,7 @@ func install(t *testing.T) *fixture {
 func newFixture(ctx context.Context) (*fixture, error) {
 	asked := newRequests()
 	l, err := lab.New(ctx, lab.Config{
-		Hosts:  []string{hostServer, hostInside, hostOutside},
+		Hosts:  []string{hostServer, hostInside, hostOutside, hostEast, hostWest, hostCarl},
 		Users:  []lab.User{{Name: alice, UID: 2001, Groups: []string{usersFinance}}, {Name: bob, UID: 2002}},
 		Logger: slog.New(asked),
 	})

@@ -16,7 +16,11 @@ import (
 
 	"interdict/internal/lab"
 	"interdict/internal/lab/labtest"
+	"interdict/internal/store/pgtest"
 )
+
+// postgres is started for the tests that share a database.
+var postgres = pgtest.New()
 
 // The environment of the process inside the lab.
 const (
@@ -37,7 +41,7 @@ func TestMain(m *testing.M) {
 // runs the tests. Where no lab can be built they are skipped, loudly.
 func testMain(m *testing.M) int {
 	if lab.Inside() {
-		code := m.Run()
+		code := postgres.Run(m)
 		closeFixture()
 		if err := os.RemoveAll(os.Getenv(envPrograms)); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -29,9 +29,12 @@ const (
 	startPatience = 30 * time.Second
 )
 
-// Config says where to run what. All fields are required.
+// Config says where to run what. All fields but Name are required.
 type Config struct {
 	Lab *lab.Lab
+	// Name keeps the files of several sites in one lab apart: it is that of a
+	// directory in the lab's.
+	Name string
 	// Programs is the directory with interdict and interdict-agent.
 	Programs string
 	// ServerHost is the host of the lab that the server runs on.
@@ -75,15 +78,18 @@ func (s *Site) ServerURL() string { return "https://" + s.ServerAddr().String() 
 // Token is the administrator's token. It is empty before StartServer.
 func (s *Site) Token() string { return s.token }
 
+// dir has the files of this site.
+func (s *Site) dir() string { return filepath.Join(s.cfg.Lab.Dir, s.cfg.Name) }
+
 // StateDir is the state directory of a host's agent.
-func (s *Site) StateDir(host string) string { return filepath.Join(s.cfg.Lab.Dir, "agent-"+host) }
+func (s *Site) StateDir(host string) string { return filepath.Join(s.dir(), "agent-"+host) }
 
 // PolicyDir is where a host's drop-in files of policy are. It is made when the
 // host's agent is first started.
-func (s *Site) PolicyDir(host string) string { return filepath.Join(s.cfg.Lab.Dir, "policy-"+host) }
+func (s *Site) PolicyDir(host string) string { return filepath.Join(s.dir(), "policy-"+host) }
 
 // DataDir is the server's data directory.
-func (s *Site) DataDir() string { return filepath.Join(s.cfg.Lab.Dir, "server") }
+func (s *Site) DataDir() string { return filepath.Join(s.dir(), "server") }
 
 func (s *Site) program(name string) string { return filepath.Join(s.cfg.Programs, name) }
 
@@ -92,7 +98,10 @@ func (s *Site) program(name string) string { return filepath.Join(s.cfg.Programs
 func (s *Site) StartServer(ctx context.Context, args ...string) error {
 	all := append([]string{"server", "--data-dir", s.DataDir(), "--listen", s.ServerAddr().String()}, args...)
 	cmd := s.cfg.Lab.Command(context.WithoutCancel(ctx), s.cfg.ServerHost, s.program("interdict"), all...)
-	p, err := startProcess("server", cmd, s.cfg.Lab.Dir)
+	if err := os.MkdirAll(s.dir(), 0o755); err != nil { //nolint:gosec // like the lab's own directory
+		return fmt.Errorf("making the directory of site %q: %w", s.cfg.Name, err)
+	}
+	p, err := startProcess("server", cmd, s.dir())
 	if err != nil {
 		return err
 	}
@@ -140,7 +149,7 @@ func (s *Site) StartAgent(ctx context.Context, host string, variables ...string)
 	cmd := s.cfg.Lab.Command(context.WithoutCancel(ctx), host, s.program("interdict-agent"), "run",
 		"--state-dir", s.StateDir(host), "--policy-dir", s.PolicyDir(host))
 	cmd.Env = append(os.Environ(), variables...)
-	p, err := startProcess("agent-"+host, cmd, s.cfg.Lab.Dir)
+	p, err := startProcess("agent-"+host, cmd, s.dir())
 	if err != nil {
 		return err
 	}
@@ -171,7 +180,7 @@ func (s *Site) AgentLog(host string) string {
 // Admin runs an administrator's command and returns what it prints.
 func (s *Site) Admin(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, s.program("interdict"), args...) //nolint:gosec // our own program
-	cmd.Env = append(os.Environ(), "INTERDICT_SERVER="+s.ServerURL(), "INTERDICT_TOKEN="+s.token, "XDG_CONFIG_HOME="+s.cfg.Lab.Dir)
+	cmd.Env = append(os.Environ(), "INTERDICT_SERVER="+s.ServerURL(), "INTERDICT_TOKEN="+s.token, "XDG_CONFIG_HOME="+s.dir())
 	return output(cmd, "interdict "+strings.Join(args, " "))
 }
 
