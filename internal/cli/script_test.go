@@ -20,6 +20,8 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/cli"
 	"interdict/internal/event"
+	"interdict/internal/fleet"
+	"interdict/internal/indicator"
 	"interdict/internal/server/servertest"
 )
 
@@ -57,9 +59,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			s := servertest.Start(t)
-			fleet := &agents{server: s, running: map[string]*running{}}
-			env.Values[agentsKey{}] = fleet
-			env.Defer(func() { fleet.stopAll() })
+			all := &agents{server: s, running: map[string]*running{}}
+			env.Values[agentsKey{}] = all
+			env.Defer(func() { all.stopAll() })
 			env.Setenv("DATA", s.Dir)
 			env.Setenv("SERVER", s.LocalURL())
 			env.Setenv("HOME", env.WorkDir)
@@ -128,22 +130,22 @@ type running struct {
 }
 
 func agentCmd(ts *testscript.TestScript, neg bool, args []string) { //nolint:revive // flag-parameter: testscript wants it
-	fleet, ok := ts.Value(agentsKey{}).(*agents)
+	all, ok := ts.Value(agentsKey{}).(*agents)
 	if !ok || neg || len(args) < 2 {
 		ts.Fatalf("usage: agent start|stop|mode|blocked NAME ...")
 	}
 	var err error
 	switch args[0] {
 	case "start":
-		err = fleet.start(args[1], ts.ReadFile(args[2]))
+		err = all.start(args[1], ts.ReadFile(args[2]))
 	case "stop":
-		err = fleet.running[args[1]].end()
+		err = all.running[args[1]].end()
 	case "mode":
-		err = fleet.running[args[1]].waitMode(args[2])
+		err = all.running[args[1]].waitMode(args[2])
 	case "blocked":
-		err = fleet.running[args[1]].blocked(args[2], args[3])
+		err = all.running[args[1]].blocked(args[2], args[3])
 	default:
-		err = fleet.running[args[1]].appeal(ts, args[0], args[2:])
+		err = all.running[args[1]].appeal(ts, args[0], args[2:])
 	}
 	ts.Check(err)
 }
@@ -156,6 +158,7 @@ func (f *agents) start(name, token string) error {
 		return err
 	}
 	r := &running{agent: a, stop: stop, done: make(chan error, 1), changed: make(chan struct{})}
+	a.Judge = func(q bundle.Question) bundle.Answer { return judge(a, q) }
 	f.running[name] = r
 	go func() {
 		r.done <- a.Run(ctx, func(bundle.Header, bundle.Set) {
@@ -167,6 +170,24 @@ func (f *agents) start(name, token string) error {
 		})
 	}()
 	return nil
+}
+
+// judge is what an agent would say that does enforce what it has.
+func judge(a *servertest.Agent, q bundle.Question) bundle.Answer {
+	answer := bundle.Answer{Version: a.Have.Version, Enforcing: true, Listening: true, Mode: a.Mode(), Step: "none"}
+	if answer.Mode == fleet.ModeDisabled {
+		answer.Step = "disabled"
+		return answer
+	}
+	for _, r := range a.Have.Set.All() {
+		if r.Err == nil && r.Kind == bundle.KindIndicator && strings.HasSuffix("."+q.Host, "."+r.Indicator.Value) {
+			answer.Action, answer.IndicatorID, answer.Indicator, answer.Step = indicator.ActionBlock, r.Key, r.Indicator.Value, "domain"
+		}
+	}
+	if answer.Action != "" && answer.Mode == fleet.ModeAudit {
+		answer.Action = indicator.ActionAudit
+	}
+	return answer
 }
 
 func (r *running) end() error {

@@ -321,8 +321,12 @@ func (b *builder) verdict() Link {
 		return broken(LinkVerdict, "", "the device says audit%s: it records the connection and lets it pass", by(a.Indicator, a.IndicatorID))
 	case a.Action == indicator.ActionAllow:
 		return broken(LinkVerdict, "", "the device says allow%s", by(a.Indicator, a.IndicatorID))
+	case a.Mode == fleet.ModeDisabled:
+		return broken(LinkVerdict, "", "the device lets it pass: its network protection is disabled")
+	case a.Step == "" || a.Step == "none":
+		return broken(LinkVerdict, "", "the device lets it pass: no indicator in force there applies")
 	default:
-		return broken(LinkVerdict, "", "the device lets it pass: no indicator in force there applies (%s)", cmp.Or(a.Step, "none"))
+		return broken(LinkVerdict, "", "the device lets it pass: no indicator in force there applies (%s)", a.Step)
 	}
 }
 

@@ -37,6 +37,9 @@ type Agent struct {
 	Have bundle.Current
 	// Certificate is the device's.
 	Certificate tls.Certificate
+	// Judge says what it makes of a destination that the server asks about
+	// during Run; nil does not answer.
+	Judge func(bundle.Question) bundle.Answer
 
 	base string
 	key  ed25519.PublicKey
@@ -146,8 +149,11 @@ func (a *Agent) Stream(ctx context.Context, handle func(bundle.Message) error) e
 // calls applied, unless nil, after every bundle that it has acknowledged.
 func (a *Agent) Run(ctx context.Context, applied func(bundle.Header, bundle.Set)) error {
 	return a.Stream(ctx, func(m bundle.Message) error {
-		if m.Type == bundle.MessagePing {
+		switch m.Type {
+		case bundle.MessagePing:
 			return nil
+		case bundle.MessageAsk:
+			return a.answer(ctx, m.Question)
 		}
 		if m.Type != bundle.MessageSync && m.Digest == a.Have.Digest {
 			return nil
@@ -158,6 +164,15 @@ func (a *Agent) Run(ctx context.Context, applied func(bundle.Header, bundle.Set)
 		}
 		return err
 	})
+}
+
+func (a *Agent) answer(ctx context.Context, q *bundle.Question) error {
+	if a.Judge == nil || q == nil {
+		return nil
+	}
+	answer := a.Judge(*q)
+	answer.ID = q.ID
+	return a.post(ctx, bundle.PathAnswer, answer, nil)
 }
 
 // Apply fetches what is newer, verifies it and acknowledges what is in force.
