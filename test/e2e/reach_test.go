@@ -233,26 +233,28 @@ func download(t *testing.T, name string, cmd *exec.Cmd) chan time.Time {
 
 func TestARefusalRaisesOneAlert(t *testing.T) {
 	f := install(t)
-	f.tag(t, "discord", "unsanctioned")
+	// No other test uses this app: the count of an event that is open already
+	// is told later and later.
+	f.tag(t, "evernote", "unsanctioned")
 	f.mode(t, fleet.ModeBlock)
 	const refusals = 3
 	for range refusals {
-		refused(t, "curl", f.curl(t, hostInside, "https://discord.com/"))
+		refused(t, "curl", f.curl(t, hostInside, "https://www.evernote.com/"))
 	}
 	var alerts []alert.Alert
 	err := site.Until(t.Context(), func(ctx context.Context) error {
 		alerts = nil
-		if err := f.site.AdminList(ctx, &alerts, "alert", "list", "--app", "discord"); err != nil {
+		if err := f.site.AdminList(ctx, &alerts, "alert", "list", "--app", "evernote"); err != nil {
 			return err
 		}
 		// A program may ask for several addresses of a name, each time.
 		if len(alerts) != 1 || alerts[0].DeviceName != hostInside || alerts[0].Title == "" || alerts[0].Count < refusals {
-			return fmt.Errorf("alerts about discord: %+v", alerts)
+			return fmt.Errorf("alerts about evernote: %+v", alerts)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	says(t, "the alert", f.admin(t, "alert", "show", alerts[0].ID), "Discord was refused", hostInside)
+	says(t, "the alert", f.admin(t, "alert", "show", alerts[0].ID), "Evernote was refused", hostInside)
 }
