@@ -20,9 +20,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/admincmd"
+	"interdict/internal/cli/appcmd"
+	"interdict/internal/cli/explaincmd"
+	"interdict/internal/cli/fleetcmd"
 	"interdict/internal/cli/indicatorcmd"
 	"interdict/internal/cli/output"
-	shared "interdict/internal/cli/session"
+	"interdict/internal/cli/rolloutcmd"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/cli/watchcmd"
 	"interdict/internal/fault"
@@ -39,21 +43,21 @@ const (
 )
 
 // Env is what a command knows of the world outside.
-type Env = shared.Env
+type Env = session.Env
 
 // Run runs one command and returns its exit code. It ends early when ctx
 // does. More are commands beside those of this package.
 func Run(ctx context.Context, env Env, args []string, more ...*cobra.Command) int {
-	s := &session{Env: env}
-	root := newRootCmd(s)
+	root := newRootCmd(&session.Session{Env: env})
 	root.AddCommand(more...)
+	help := usage.AddHelp(root)
 	root.SetArgs(args)
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		err = s.misused
+		err = help.Misused()
 	}
 	if err != nil {
 		tell(env.Stderr, advise(cmd, err))
@@ -108,7 +112,7 @@ func tell(w io.Writer, err error) {
 	}
 }
 
-func newRootCmd(s *session) *cobra.Command {
+func newRootCmd(s *session.Session) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "interdict",
 		Short: "Block unsanctioned cloud apps on every endpoint",
@@ -137,30 +141,17 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	}
 	root.SuggestionsMinimumDistance = usage.SuggestionDistance
 	root.SetFlagErrorFunc(usage.FlagFault)
-	root.SetHelpCommand(usage.NewHelpCmd())
-	help := root.HelpFunc()
-	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		// Cobra asks for help without looking at the arguments before.
-		if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
-			s.misused = usage.ChooseSubcommand(cmd, rest)
-			return
-		}
-		help(cmd, args)
-	})
 	root.Version = version.String()
 	root.SetVersionTemplate(versionLine() + "\n")
 	f := root.PersistentFlags()
-	f.Var((*given)(&s.server), "server", "the server's `URL` (or INTERDICT_SERVER, or the one of 'interdict login')")
-	f.Var((*given)(&s.token), "token", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
-	f.Var((*given)(&s.ca), "ca", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
-	f.StringVarP(&s.format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
-	now := &shared.Session{Env: s.Env}
-	root.PersistentPreRun = func(*cobra.Command, []string) {
-		now.Server, now.Token, now.CA, now.Format = s.server, s.token, s.ca, s.format
-	}
+	f.Var((*given)(&s.Server), "server", "the server's `URL` (or INTERDICT_SERVER, or the one of 'interdict login')")
+	f.Var((*given)(&s.Token), "token", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
+	f.Var((*given)(&s.CA), "ca", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
+	f.StringVarP(&s.Format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
 	root.AddCommand(
-		admincmd.NewLogin(now), newAppCmd(s), indicatorcmd.New(now), newGroupCmd(s), newPolicyCmd(s), newRolloutCmd(s), newDeviceCmd(s),
-		watchcmd.NewAlert(now), watchcmd.NewEvent(now), watchcmd.NewRequest(now), watchcmd.NewBypass(now), admincmd.NewToken(now), admincmd.NewFeature(now), admincmd.NewAuditLog(now), newVersionCmd(s),
+		admincmd.NewLogin(s), appcmd.New(s), indicatorcmd.New(s), fleetcmd.NewGroup(s), fleetcmd.NewPolicy(s), rolloutcmd.New(s),
+		fleetcmd.NewDevice(s), watchcmd.NewAlert(s), watchcmd.NewEvent(s), watchcmd.NewRequest(s), watchcmd.NewBypass(s),
+		explaincmd.New(s), admincmd.NewToken(s), admincmd.NewFeature(s), admincmd.NewAuditLog(s), newVersionCmd(s),
 	)
 	return root
 }
@@ -201,16 +192,16 @@ func versionLine() string {
 	return fmt.Sprintf("interdict %s %s %s/%s", b.Version, b.Go, b.OS, b.Arch)
 }
 
-func newVersionCmd(s *session) *cobra.Command {
+func newVersionCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  usage.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			if err := output.CheckFormat(s.format); err != nil {
+			if err := output.CheckFormat(s.Format); err != nil {
 				return err
 			}
-			if s.format == output.FormatTable {
+			if s.Format == output.FormatTable {
 				_, err := fmt.Fprintln(s.Stdout, versionLine())
 				return err
 			}
@@ -218,11 +209,11 @@ func newVersionCmd(s *session) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("writing JSON: %w", err)
 			}
-			return printOne(s, raw, []column[build]{
-				{"version", func(b build) string { return b.Version }},
-				{"go", func(b build) string { return b.Go }},
-				{"os", func(b build) string { return b.OS }},
-				{"arch", func(b build) string { return b.Arch }},
+			return output.One(s.Stdout, s.Format, raw, []output.Column[build]{
+				{Head: "version", Cell: func(b build) string { return b.Version }},
+				{Head: "go", Cell: func(b build) string { return b.Go }},
+				{Head: "os", Cell: func(b build) string { return b.OS }},
+				{Head: "arch", Cell: func(b build) string { return b.Arch }},
 			})
 		},
 	}
