@@ -43,6 +43,8 @@ type Status struct {
 	Managed  bool           `json:"managed"`
 	DeviceID fleet.DeviceID `json:"device_id"`
 	Server   string         `json:"server"`
+	// PolicyDir is where drop-in files are; empty for none.
+	PolicyDir string `json:"policy_dir,omitempty"`
 	// Mode, FailMode and PolicyID are of the rules in force.
 	Mode     fleet.Mode     `json:"network_protection"`
 	FailMode fleet.FailMode `json:"fail_mode,omitempty"`
@@ -143,7 +145,7 @@ func (c *control) status(w http.ResponseWriter, _ *http.Request) {
 	a := c.a
 	s := Status{
 		Schema: 1, AgentVersion: a.cfg.Facts.AgentVersion, StartedAt: a.started,
-		Managed: a.managed(), DeviceID: a.id.DeviceID, Server: a.id.ServerURL,
+		Managed: a.managed(), DeviceID: a.id.DeviceID, Server: a.id.ServerURL, PolicyDir: a.cfg.PolicyDir,
 		Mode: a.enforcer.mode(), Enforcing: a.enforcer.enforcing(), Settings: a.settings(),
 		Inspector: a.enforcer.cfg.Inspector.Stats(), Spool: a.journal.Spool().Stats(), Health: a.health.Items(),
 	}

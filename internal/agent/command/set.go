@@ -129,7 +129,7 @@ func (c *commander) printSet(s agent.Setting, err error) error {
 	}{1, s}, func(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "%s is %s, from %s\n", s.Setting, shown(s.Value.Value), origin(s))
 	})
-	if s.Set != nil && s.Channel != fleet.ChannelLocal {
+	if s.Set != nil && s.Channel != fleet.ChannelLocal && s.State != fleet.SettingPending {
 		c.say("%q is stored, but %s goes before it", *s.Set, overruler(s))
 	}
 	return err

@@ -72,6 +72,8 @@ notification_text   ` + strings.Repeat("ä", 45) + `...  default
 
 func TestWhoeverSetsIsToldWhatGoesBefore(t *testing.T) {
 	stored := "audit"
+	suspended := setting("network_protection", "disabled", fleet.ChannelDefault, "")
+	suspended.State, suspended.Text = fleet.SettingPending, "audit waits: an administrator ran rescue"
 	for _, test := range []struct {
 		name string
 		s    agent.Setting
@@ -81,6 +83,7 @@ func TestWhoeverSetsIsToldWhatGoesBefore(t *testing.T) {
 		{"a policy", setting("network_protection", "block", fleet.ChannelServer, "01POLICY"), "policy 01POLICY of the server goes before it"},
 		{"a file", setting("network_protection", "block", fleet.ChannelFile, "/p/a.yaml"), "/p/a.yaml goes before it"},
 		{"the environment", setting("network_protection", "block", fleet.ChannelEnvironment, ""), "INTERDICT_NETWORK_PROTECTION in the agent's environment goes before it"},
+		{"a rescue", suspended, ""},
 	} {
 		test.s.Set = &stored
 		var stdout, stderr bytes.Buffer

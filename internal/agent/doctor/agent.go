@@ -81,6 +81,10 @@ func healthItems(f *Facts) []Finding {
 			// The check of the server says more about it.
 			continue
 		}
+		if item.Code == health.PolicyFileRefused && len(f.RefusedFiles) > 0 {
+			// So does the one of these files.
+			continue
+		}
 		mend := known[item.Code]
 		if mend == "" {
 			mend = "journalctl -u interdict-agent --since -1h"

@@ -174,6 +174,10 @@ func broken() []struct {
 		{"a refused file", func(f *doctor.Facts) {
 			f.RefusedFiles = []doctor.RefusedFile{{Path: "/etc/interdict/policy.d/a.yaml", Faults: []string{"line 3: no such setting"}}}
 		}, "settings_files", fail, "line 3"},
+		{"a refused file is told of once", func(f *doctor.Facts) {
+			f.RefusedFiles = []doctor.RefusedFile{{Path: "/etc/interdict/policy.d/a.yaml", Faults: []string{"line 3: no such setting"}}}
+			f.Agent.Health = []health.Item{{Code: health.PolicyFileRefused, Since: now, Text: "line 3: no such setting"}}
+		}, "health", ok, "no other fault"},
 		{"a state directory that others may read", func(f *doctor.Facts) { f.Directory.Open = []string{"/var/lib/interdict-agent"} }, "state_directory", fail, "others than root"},
 		{"a state directory that cannot be read", func(f *doctor.Facts) { f.Directory.Error = "input/output error" }, "state_directory", fail, "input/output"},
 		{"a state directory without root", func(f *doctor.Facts) { f.Directory.Error, f.UID = "denied", 1000 }, "state_directory", info, "needs root"},

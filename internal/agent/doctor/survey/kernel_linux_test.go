@@ -353,4 +353,14 @@ func TestARunningAgentIsExamined(t *testing.T) {
 			t.Errorf("after rescue %s: got %+v, want %q", check, got, says)
 		}
 	}
+
+	// The agent knows best which files it reads.
+	if err := os.WriteFile(filepath.Join(policy, "b.yaml"), []byte("settings: {fail_mode: ajar}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Policy = filepath.Join(policy, "none")
+	f = Take(t.Context(), c)
+	if got := find(t, &f, "settings_files"); got.State != doctor.Fail || !strings.Contains(got.Text, "fail_mode") {
+		t.Errorf("with a broken file: got %+v", got)
+	}
 }

@@ -9,6 +9,7 @@
 package survey
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -33,7 +34,8 @@ import (
 // Config says what to look at.
 type Config struct {
 	Dir state.Dir
-	// Policy is the directory of drop-in files.
+	// Policy is the directory of drop-in files, unless an agent runs and says
+	// which one it reads.
 	Policy string
 	// Root is the tree of /; it must implement [fs.ReadLinkFS], as os.DirFS
 	// does.
@@ -52,7 +54,11 @@ func Take(ctx context.Context, c Config) doctor.Facts {
 	f.SystemJournal = err == nil
 	c.agent(ctx, &f)
 	c.device(ctx, &f)
-	f.RefusedFiles = refusedFiles(c.Policy, f.Identity.Server)
+	policy := c.Policy
+	if f.Agent != nil {
+		policy = cmp.Or(f.Agent.PolicyDir, policy)
+	}
+	f.RefusedFiles = refusedFiles(policy, f.Identity.Server)
 	c.connections(&f)
 	return f
 }
