@@ -3,16 +3,14 @@ package cli
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
-	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/fault"
 )
 
@@ -29,7 +27,7 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 			walk(child)
 		}
 	}
-	walk(newRootCmd(&session{Env: Env{Getenv: func(string) string { return "" }}}))
+	walk(newRootCmd(&session.Session{Env: Env{Getenv: func(string) string { return "" }}}))
 }
 
 func TestExitCodes(t *testing.T) {
@@ -63,45 +61,5 @@ func TestErrorsComeWithTheirHint(t *testing.T) {
 	want := "interdict: no app \"a\\x1b[31mb\"\nhint: type 'interdict app search a'\n"
 	if b.String() != want {
 		t.Errorf("got  %q\nwant %q", b.String(), want)
-	}
-}
-
-func TestListsInEveryFormat(t *testing.T) {
-	type thing struct {
-		Name string `json:"name"`
-		Note string `json:"note"`
-	}
-	columns := []column[thing]{
-		{"name", func(v thing) string { return v.Name }},
-		{"some_note", func(v thing) string { return v.Note }},
-	}
-	items := []json.RawMessage{json.RawMessage(`{"name":"a","note":"x, y"}`), json.RawMessage(`{"name":"bcd","extra":1}`)}
-	for _, tc := range []struct{ format, want string }{
-		{output.FormatTable, "NAME  SOME NOTE\na     x, y\nbcd   -\n"},
-		{output.FormatCSV, "name,some_note\na,\"x, y\"\nbcd,\n"},
-		{output.FormatJSON, `{
-  "items": [
-    {
-      "name": "a",
-      "note": "x, y"
-    },
-    {
-      "name": "bcd",
-      "extra": 1
-    }
-  ]
-}
-`},
-	} {
-		t.Run(tc.format, func(t *testing.T) {
-			var out bytes.Buffer
-			s := &session{Env: Env{Stdout: &out}, format: tc.format}
-			if err := printList(s, items, columns); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(tc.want, out.String()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
 	}
 }

@@ -41,8 +41,37 @@ func ChooseSubcommand(cmd *cobra.Command, args []string) error {
 // in from what was typed.
 const SuggestionDistance = 2
 
-// NewHelpCmd makes the command that prints the help of others.
-func NewHelpCmd() *cobra.Command {
+// Help prints the help of commands.
+type Help struct {
+	print   func(*cobra.Command, []string)
+	misused error
+}
+
+// AddHelp makes the help of root and of the commands below it: by the flag --help,
+// and by a command.
+func AddHelp(root *cobra.Command) *Help {
+	h := &Help{print: root.HelpFunc()}
+	root.SetHelpCommand(newHelpCmd())
+	root.SetHelpFunc(h.ask)
+	return h
+}
+
+// Misused returns what was wrong with a command that help was asked for, nil
+// for nothing.
+func (h *Help) Misused() error { return h.misused }
+
+// ask prints the help of a command. Cobra asks for it without looking at the
+// arguments before.
+func (h *Help) ask(cmd *cobra.Command, args []string) {
+	if rest := cmd.Flags().Args(); cmd.HasSubCommands() && len(rest) > 0 {
+		h.misused = ChooseSubcommand(cmd, rest)
+		return
+	}
+	h.print(cmd, args)
+}
+
+// newHelpCmd makes the command that prints the help of others.
+func newHelpCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
 		Short: "Print the help of a command",
@@ -96,13 +125,10 @@ func FlagFault(cmd *cobra.Command, err error) error {
 // Exactly takes as many arguments as it is given names for.
 func Exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < len(names):
+		if len(args) < len(names) {
 			return Fault(cmd, "%s", missing(names[len(args):]))
-		case len(args) > len(names):
-			return Fault(cmd, "there is an argument too many: %q", args[len(names)])
 		}
-		return nil
+		return AtMost(names...)(cmd, args)
 	}
 }
 
@@ -112,6 +138,16 @@ func missing(names []string) string {
 		return names[0] + " is missing"
 	}
 	return strings.Join(names, " and ") + " are missing"
+}
+
+// AtMost takes one argument for each name, or fewer.
+func AtMost(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > len(names) {
+			return Fault(cmd, "there is an argument too many: %q", args[len(names)])
+		}
+		return nil
+	}
 }
 
 // AtLeast takes one argument for each name and any number more.

@@ -22,7 +22,7 @@ func shop() *cobra.Command {
 	root := usage.Parent("shop", "A shop", "", buy, look, change)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(usage.FlagFault)
-	root.SetHelpCommand(usage.NewHelpCmd())
+	usage.AddHelp(root)
 	root.SetOut(io.Discard)
 	return root
 }

@@ -1,4 +1,4 @@
-package cli
+package appcmd
 
 import (
 	"net/url"
@@ -7,14 +7,15 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/profile"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/indicator"
 )
 
-func newAppScopeCmd(s *session) *cobra.Command {
+func newScopeCmd(s *session.Session) *cobra.Command {
 	var scope profile.Flags
 	var everybody bool
-	var wait waitFlags
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "scope ID",
 		Short: "Change for whom and when the tag of an app counts",
@@ -33,7 +34,7 @@ all of them.`,
 			if err := scope.Read(cmd); err != nil {
 				return err
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -42,7 +43,7 @@ all of them.`,
 			if err != nil {
 				return err
 			}
-			app, err := client.Decode[appView](raw)
+			app, err := client.Decode[view](raw)
 			if err != nil {
 				return err
 			}
@@ -54,11 +55,11 @@ all of them.`,
 			if raw, err = c.Put(cmd.Context(), path+"/scope", wanted); err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "changed the scope of %s", app.Name)
+			return s.Changed(cmd, wait, raw, "changed the scope of %s", app.Name)
 		},
 	}
 	cmd.Flags().BoolVar(&everybody, "clear", false, "for everybody, always, but for what else is typed")
 	scope.Add(cmd, "include-group")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

@@ -1,4 +1,6 @@
-package cli
+// Package fleetcmd has the commands about what is enrolled and how it is
+// configured: devices, device groups, and configuration policies.
+package fleetcmd
 
 import (
 	"cmp"
@@ -17,12 +19,14 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 )
 
-func newDeviceCmd(s *session) *cobra.Command {
+// NewDevice makes the commands about devices.
+func NewDevice(s *session.Session) *cobra.Command {
 	return usage.Parent("device", "Look at and change enrolled devices",
 		`A device is a machine that was enrolled with 'interdict-agent enroll TOKEN'. It
 is named by its name or its id.`,
@@ -37,26 +41,26 @@ type deviceView struct {
 	Settings  []settingView   `json:"settings"`
 }
 
-func deviceColumns() []column[deviceView] {
-	return []column[deviceView]{
-		{"id", func(d deviceView) string { return string(d.ID) }},
-		{"name", func(d deviceView) string { return d.Name }},
-		{"online", func(d deviceView) string {
+func deviceColumns() []output.Column[deviceView] {
+	return []output.Column[deviceView]{
+		{Head: "id", Cell: func(d deviceView) string { return string(d.ID) }},
+		{Head: "name", Cell: func(d deviceView) string { return d.Name }},
+		{Head: "online", Cell: func(d deviceView) string {
 			if d.Online {
 				return "yes"
 			}
 			return "no"
 		}},
-		{"state", func(d deviceView) string { return string(d.State()) }},
-		{"network_protection", func(d deviceView) string { return string(d.Effective.Settings.NetworkProtection) }},
-		{"os", func(d deviceView) string { return strings.TrimSpace(d.OS + " " + d.OSVersion) }},
-		{"agent", func(d deviceView) string { return d.AgentVersion }},
-		{"labels", func(d deviceView) string { return output.Labels(d.Labels) }},
-		{"last_seen", func(d deviceView) string { return output.Time(d.LastSeen) }},
+		{Head: "state", Cell: func(d deviceView) string { return string(d.State()) }},
+		{Head: "network_protection", Cell: func(d deviceView) string { return string(d.Effective.Settings.NetworkProtection) }},
+		{Head: "os", Cell: func(d deviceView) string { return strings.TrimSpace(d.OS + " " + d.OSVersion) }},
+		{Head: "agent", Cell: func(d deviceView) string { return d.AgentVersion }},
+		{Head: "labels", Cell: func(d deviceView) string { return output.Labels(d.Labels) }},
+		{Head: "last_seen", Cell: func(d deviceView) string { return output.Time(d.LastSeen) }},
 	}
 }
 
-func newDeviceListCmd(s *session) *cobra.Command {
+func newDeviceListCmd(s *session.Session) *cobra.Command {
 	var group, search string
 	var limit int
 	cmd := &cobra.Command{
@@ -67,29 +71,29 @@ func newDeviceListCmd(s *session) *cobra.Command {
 		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
-			setQuery(q, "group", group)
-			setQuery(q, "search", search)
+			client.SetQuery(q, "group", group)
+			client.SetQuery(q, "search", search)
 			columns := deviceColumns()
-			if s.format == output.FormatTable {
+			if s.Format == output.FormatTable {
 				// A table is for the eye, and has to fit.
-				columns = without(columns, "id", "os", "last_seen")
+				columns = output.Without(columns, "id", "os", "last_seen")
 			}
-			return list(s, cmd, "/devices", q, limit, columns)
+			return session.List(s, cmd, "/devices", q, limit, columns)
 		},
 	}
 	cmd.Flags().StringVar(&group, "group", "", "only devices of this `group`")
 	cmd.Flags().StringVar(&search, "search", "", "only with this `text` in id, name, host name or labels")
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newDeviceShowCmd(s *session) *cobra.Command {
+func newDeviceShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a device, each of its settings with where it comes from, and what ails it",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -97,22 +101,22 @@ func newDeviceShowCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			columns := append(without(deviceColumns(), fleet.SettingNetworkProtection),
-				column[deviceView]{"error", func(d deviceView) string { return d.Applied.Error }},
-				column[deviceView]{"version", func(d deviceView) string { return versionText(d.Applied.Version) }},
-				column[deviceView]{"applied", func(d deviceView) string { return output.Time(d.Applied.Since) }},
-				column[deviceView]{"groups", func(d deviceView) string { return groups.list(d.Groups) }},
-				column[deviceView]{"hostname", func(d deviceView) string { return d.Hostname }},
-				column[deviceView]{"enrolled", func(d deviceView) string { return output.Time(d.EnrolledAt) }},
-				column[deviceView]{"health", deviceHealth})
-			if err = printOne(s, raw, columns); err != nil || s.format != output.FormatTable {
+			columns := append(output.Without(deviceColumns(), fleet.SettingNetworkProtection),
+				output.Column[deviceView]{Head: "error", Cell: func(d deviceView) string { return d.Applied.Error }},
+				output.Column[deviceView]{Head: "version", Cell: func(d deviceView) string { return versionText(d.Applied.Version) }},
+				output.Column[deviceView]{Head: "applied", Cell: func(d deviceView) string { return output.Time(d.Applied.Since) }},
+				output.Column[deviceView]{Head: "groups", Cell: func(d deviceView) string { return groups.List(d.Groups) }},
+				output.Column[deviceView]{Head: "hostname", Cell: func(d deviceView) string { return d.Hostname }},
+				output.Column[deviceView]{Head: "enrolled", Cell: func(d deviceView) string { return output.Time(d.EnrolledAt) }},
+				output.Column[deviceView]{Head: "health", Cell: deviceHealth})
+			if err = output.One(s.Stdout, s.Format, raw, columns); err != nil || s.Format != output.FormatTable {
 				return err
 			}
-			return s.printSettings(raw)
+			return printSettings(s, raw)
 		},
 	}
 }
@@ -127,7 +131,7 @@ func deviceHealth(d deviceView) string {
 }
 
 // printSettings prints the settings of a device as a table.
-func (s *session) printSettings(raw json.RawMessage) error {
+func printSettings(s *session.Session, raw json.RawMessage) error {
 	d, err := client.Decode[deviceView](raw)
 	if err != nil {
 		return err
@@ -167,10 +171,10 @@ func (e *deviceEdit) body(d *deviceView) any {
 	return body
 }
 
-func newDeviceSetCmd(s *session) *cobra.Command {
+func newDeviceSetCmd(s *session.Session) *cobra.Command {
 	var e deviceEdit
 	var labels []string
-	var wait waitFlags
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:     "set NAME",
 		Short:   "Change a device's name or labels",
@@ -180,10 +184,10 @@ func newDeviceSetCmd(s *session) *cobra.Command {
 			if err = usage.CheckEdit(cmd); err != nil {
 				return err
 			}
-			if e.set, err = parseLabels("label", labels); err != nil {
+			if e.set, err = usage.Labels("label", labels); err != nil {
 				return err
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -191,28 +195,28 @@ func newDeviceSetCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "changed device %s", args[0])
+			return s.Changed(cmd, wait, raw, "changed device %s", args[0])
 		},
 	}
 	cmd.Flags().StringVar(&e.name, "name", "", "a new `name`")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "set a label, `KEY=VALUE`; may be repeated")
 	cmd.Flags().StringArrayVar(&e.drop, "remove-label", nil, "take the label with this `key` away; may be repeated")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }
 
-func newDeviceDeleteCmd(s *session) *cobra.Command {
+func newDeviceDeleteCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a device; it has to enrol again to come back",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, waitFlags{}, removal{path: "/devices/", ref: args[0], kind: "device"})
+			return s.Remove(cmd, session.Wait{}, session.Removal{Path: "/devices/", Ref: args[0], Kind: "device"})
 		},
 	}
 }
 
-func newDeviceSyncCmd(s *session) *cobra.Command {
+func newDeviceSyncCmd(s *session.Session) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "sync NAME",
@@ -222,7 +226,7 @@ to, and says which version that is. A device that is not connected, or cannot
 apply it, is a failure.`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -236,7 +240,7 @@ apply it, is a failure.`,
 			if err != nil {
 				return err
 			}
-			return s.printSynced(raw)
+			return printSynced(s, raw)
 		},
 	}
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "give up after this `time`")
@@ -252,21 +256,21 @@ type synced struct {
 
 // printSynced says what a device enforces. That it could not apply the newest is
 // an error.
-func (s *session) printSynced(raw json.RawMessage) error {
+func printSynced(s *session.Session, raw json.RawMessage) error {
 	d, err := client.Decode[synced](raw)
 	if err != nil {
 		return err
 	}
-	switch s.format {
+	switch s.Format {
 	case output.FormatJSON:
 		err = output.JSON(s.Stdout, raw)
 	case output.FormatCSV:
-		err = printOne(s, raw, []column[synced]{
-			{"id", func(d synced) string { return string(d.ID) }},
-			{"name", func(d synced) string { return d.Name }},
-			{"state", func(d synced) string { return string(d.State()) }},
-			{"version", func(d synced) string { return versionText(d.Applied.Version) }},
-			{"took_seconds", func(d synced) string { return strconv.FormatFloat(d.Took, 'f', 3, 64) }},
+		err = output.One(s.Stdout, s.Format, raw, []output.Column[synced]{
+			{Head: "id", Cell: func(d synced) string { return string(d.ID) }},
+			{Head: "name", Cell: func(d synced) string { return d.Name }},
+			{Head: "state", Cell: func(d synced) string { return string(d.State()) }},
+			{Head: "version", Cell: func(d synced) string { return versionText(d.Applied.Version) }},
+			{Head: "took_seconds", Cell: func(d synced) string { return strconv.FormatFloat(d.Took, 'f', 3, 64) }},
 		})
 	default:
 		_, err = fmt.Fprintf(s.Stdout, "%s enforces version %d, network protection %s, in %s\n",

@@ -1,4 +1,4 @@
-package cli
+package fleetcmd
 
 import (
 	"cmp"
@@ -11,11 +11,13 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 )
 
-func newGroupCmd(s *session) *cobra.Command {
+// NewGroup makes the commands about device groups.
+func NewGroup(s *session.Session) *cobra.Command {
 	return usage.Parent("group", "Look at and change device groups",
 		`A device group has static members, and every device for which its rule is true.
 A rule is an expression over name, hostname, os, os_version, arch, version (of
@@ -38,44 +40,44 @@ type groupView struct {
 	RuleError string `json:"rule_error"`
 }
 
-func groupColumns() []column[groupView] {
-	return []column[groupView]{
-		{"id", func(g groupView) string { return g.ID }},
-		{"name", func(g groupView) string { return g.Name }},
-		{"devices", func(g groupView) string { return strconv.Itoa(g.Devices) }},
-		{"rule", func(g groupView) string { return g.Rule }},
-		{"description", func(g groupView) string { return g.Description }},
+func groupColumns() []output.Column[groupView] {
+	return []output.Column[groupView]{
+		{Head: "id", Cell: func(g groupView) string { return g.ID }},
+		{Head: "name", Cell: func(g groupView) string { return g.Name }},
+		{Head: "devices", Cell: func(g groupView) string { return strconv.Itoa(g.Devices) }},
+		{Head: "rule", Cell: func(g groupView) string { return g.Rule }},
+		{Head: "description", Cell: func(g groupView) string { return g.Description }},
 	}
 }
 
-func newGroupListCmd(s *session) *cobra.Command {
+func newGroupListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the device groups",
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return list(s, cmd, "/groups", nil, limit, groupColumns())
+			return session.List(s, cmd, "/groups", nil, limit, groupColumns())
 		},
 	}
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newGroupShowCmd(s *session) *cobra.Command {
+func newGroupShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a group with its members",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			devices, err := s.names(cmd, "/devices")
+			devices, err := s.Names(cmd, "/devices")
 			if err != nil {
 				return err
 			}
-			return show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
-				column[groupView]{"rule_error", func(g groupView) string { return g.RuleError }},
-				column[groupView]{"members", func(g groupView) string { return devices.list(memberIDs(g)) }},
-				column[groupView]{"created", func(g groupView) string { return output.Time(g.CreatedAt) }}))
+			return session.Show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
+				output.Column[groupView]{Head: "rule_error", Cell: func(g groupView) string { return g.RuleError }},
+				output.Column[groupView]{Head: "members", Cell: func(g groupView) string { return devices.List(memberIDs(g)) }},
+				output.Column[groupView]{Head: "created", Cell: func(g groupView) string { return output.Time(g.CreatedAt) }}))
 		},
 	}
 }
@@ -99,16 +101,16 @@ type groupBody struct {
 // groupFlags are what create and set have in common.
 type groupFlags struct {
 	description, rule string
-	wait              waitFlags
+	wait              session.Wait
 }
 
 func (g *groupFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&g.description, "description", "", "a `text` for those who wonder")
 	cmd.Flags().StringVar(&g.rule, "rule", "", ruleHelp)
-	g.wait.add(cmd)
+	g.wait.Add(cmd)
 }
 
-func newGroupCreateCmd(s *session) *cobra.Command {
+func newGroupCreateCmd(s *session.Session) *cobra.Command {
 	var flags groupFlags
 	var members []string
 	cmd := &cobra.Command{
@@ -118,16 +120,16 @@ func newGroupCreateCmd(s *session) *cobra.Command {
   interdict group create pilots --member alice-pc --member bob-pc`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
 			raw, err := c.Post(cmd.Context(), "/groups",
 				groupBody{Name: args[0], Description: flags.description, Members: members, Rule: flags.rule})
 			if err != nil {
-				return s.pointAt(flags.rule, err)
+				return pointAt(s, flags.rule, err)
 			}
-			return s.changed(cmd.Context(), c, flags.wait, raw, "made group %s", args[0])
+			return s.Changed(cmd, flags.wait, raw, "made group %s", args[0])
 		},
 	}
 	cmd.Flags().StringSliceVar(&members, "member", nil, "a static member, the `name` or id of a device; may be repeated")
@@ -171,7 +173,7 @@ func (e *groupEdit) read(cmd *cobra.Command, flags *groupFlags) {
 	}
 }
 
-func newGroupSetCmd(s *session) *cobra.Command {
+func newGroupSetCmd(s *session.Session) *cobra.Command {
 	var flags groupFlags
 	var e groupEdit
 	var drop []string
@@ -188,7 +190,7 @@ away.`,
 				return err
 			}
 			e.read(cmd, &flags)
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -197,9 +199,9 @@ away.`,
 			}
 			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/groups/"+url.PathEscape(args[0]), e.body)
 			if err != nil {
-				return s.pointAt(flags.rule, err)
+				return pointAt(s, flags.rule, err)
 			}
-			return s.changed(cmd.Context(), c, flags.wait, raw, "changed group %s", args[0])
+			return s.Changed(cmd, flags.wait, raw, "changed group %s", args[0])
 		},
 	}
 	cmd.Flags().StringVar(&e.name, "name", "", "a new `name`")
@@ -226,16 +228,16 @@ func deviceIDs(cmd *cobra.Command, c *client.Client, refs []string) ([]fleet.Dev
 	return ids, nil
 }
 
-func newGroupDeleteCmd(s *session) *cobra.Command {
-	var wait waitFlags
+func newGroupDeleteCmd(s *session.Session) *cobra.Command {
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a device group",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return s.remove(cmd, wait, removal{path: "/groups/", ref: args[0], kind: "group"})
+			return s.Remove(cmd, wait, session.Removal{Path: "/groups/", Ref: args[0], Kind: "group"})
 		},
 	}
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

@@ -1,4 +1,4 @@
-package cli
+package fleetcmd
 
 import (
 	"cmp"
@@ -12,13 +12,16 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/rolloutcmd"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/setting"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
-func newPolicyCmd(s *session) *cobra.Command {
+// NewPolicy makes the commands about configuration policies.
+func NewPolicy(s *session.Session) *cobra.Command {
 	return usage.Parent("policy", "Look at and change configuration policies",
 		`A configuration policy holds settings, and is assigned to device groups. The
 setting that decides most is the network protection mode: disabled inspects
@@ -31,58 +34,58 @@ conflict. A policy is named by its name or its id.`,
 		newPolicyAssignCmd(s), newPolicyStatusCmd(s), newPolicyHistoryCmd(s), newPolicyDeleteCmd(s))
 }
 
-func policyColumns(groups names) []column[fleet.Policy] {
-	return []column[fleet.Policy]{
-		{"id", func(p fleet.Policy) string { return p.ID }},
-		{"name", func(p fleet.Policy) string { return p.Name }},
-		{"network_protection", func(p fleet.Policy) string { return string(p.Settings.NetworkProtection) }},
-		{"priority", func(p fleet.Policy) string { return strconv.Itoa(p.Priority) }},
-		{"assigned", func(p fleet.Policy) string {
+func policyColumns(groups session.Names) []output.Column[fleet.Policy] {
+	return []output.Column[fleet.Policy]{
+		{Head: "id", Cell: func(p fleet.Policy) string { return p.ID }},
+		{Head: "name", Cell: func(p fleet.Policy) string { return p.Name }},
+		{Head: "network_protection", Cell: func(p fleet.Policy) string { return string(p.Settings.NetworkProtection) }},
+		{Head: "priority", Cell: func(p fleet.Policy) string { return strconv.Itoa(p.Priority) }},
+		{Head: "assigned", Cell: func(p fleet.Policy) string {
 			if !p.Assigned {
 				return "no"
 			}
-			return groups.scope(p.Assignment)
+			return groups.Scope(p.Assignment)
 		}},
 	}
 }
 
-func newPolicyListCmd(s *session) *cobra.Command {
+func newPolicyListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the policies",
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/policies", nil, limit, policyColumns(groups))
+			return session.List(s, cmd, "/policies", nil, limit, policyColumns(groups))
 		},
 	}
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newPolicyShowCmd(s *session) *cobra.Command {
+func newPolicyShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a policy with its settings",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			columns := append(without(policyColumns(groups), fleet.SettingNetworkProtection),
-				column[fleet.Policy]{"platforms", func(p fleet.Policy) string { return strings.Join(p.Platforms, ", ") }},
-				column[fleet.Policy]{"description", func(p fleet.Policy) string { return p.Description }},
-				column[fleet.Policy]{"version", func(p fleet.Policy) string { return strconv.FormatUint(p.Version, 10) }},
-				column[fleet.Policy]{"updated", func(p fleet.Policy) string { return output.Time(p.UpdatedAt) }})
+			columns := append(output.Without(policyColumns(groups), fleet.SettingNetworkProtection),
+				output.Column[fleet.Policy]{Head: "platforms", Cell: func(p fleet.Policy) string { return strings.Join(p.Platforms, ", ") }},
+				output.Column[fleet.Policy]{Head: "description", Cell: func(p fleet.Policy) string { return p.Description }},
+				output.Column[fleet.Policy]{Head: "version", Cell: func(p fleet.Policy) string { return strconv.FormatUint(p.Version, 10) }},
+				output.Column[fleet.Policy]{Head: "updated", Cell: func(p fleet.Policy) string { return output.Time(p.UpdatedAt) }})
 			for _, d := range fleet.Definitions() {
-				columns = append(columns, column[fleet.Policy]{d.Name, func(p fleet.Policy) string { return d.Get(&p.Settings) }})
+				columns = append(columns, output.Column[fleet.Policy]{Head: d.Name, Cell: func(p fleet.Policy) string { return d.Get(&p.Settings) }})
 			}
-			return show(s, cmd, "/policies/"+url.PathEscape(args[0]), columns)
+			return session.Show(s, cmd, "/policies/"+url.PathEscape(args[0]), columns)
 		},
 	}
 }
@@ -102,7 +105,7 @@ type policyFlags struct {
 	description string
 	platforms   []string
 	priority    int
-	wait        waitFlags
+	wait        session.Wait
 }
 
 func (p *policyFlags) add(cmd *cobra.Command) {
@@ -111,7 +114,7 @@ func (p *policyFlags) add(cmd *cobra.Command) {
 	f.StringVar(&p.description, "description", "", "a `text` for those who wonder")
 	f.StringSliceVar(&p.platforms, "platform", nil, "only devices with this operating `system`: linux or windows; may be repeated")
 	f.IntVar(&p.priority, "priority", 0, "among several policies the higher `number` wins")
-	p.wait.add(cmd)
+	p.wait.Add(cmd)
 }
 
 // apply puts the flags that were typed into a policy.
@@ -129,7 +132,7 @@ func (p *policyFlags) apply(cmd *cobra.Command, b *policyBody) error {
 	return p.settings.Apply(cmd, &b.Settings)
 }
 
-func newPolicyCreateCmd(s *session) *cobra.Command {
+func newPolicyCreateCmd(s *session.Session) *cobra.Command {
 	var flags policyFlags
 	cmd := &cobra.Command{
 		Use:   "create NAME",
@@ -143,7 +146,7 @@ func newPolicyCreateCmd(s *session) *cobra.Command {
 			if err := flags.apply(cmd, &b); err != nil {
 				return err
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -151,16 +154,16 @@ func newPolicyCreateCmd(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, flags.wait, raw, "made policy %s", args[0])
+			return s.Changed(cmd, flags.wait, raw, "made policy %s", args[0])
 		},
 	}
 	flags.add(cmd)
 	return cmd
 }
 
-func newPolicySetCmd(s *session) *cobra.Command {
+func newPolicySetCmd(s *session.Session) *cobra.Command {
 	var flags policyFlags
-	var trial trialFlags
+	var trial rolloutcmd.Trial
 	var name string
 	cmd := &cobra.Command{
 		Use:   "set NAME",
@@ -180,12 +183,12 @@ one group tries the change out before everybody has it.`,
 			if err := flags.apply(cmd, &policyBody{}); err != nil {
 				return err
 			}
-			if try, err := trial.wanted(cmd, "name", "description"); err != nil {
+			if try, err := trial.Wanted(cmd, "name", "description"); err != nil {
 				return err
 			} else if try {
-				return s.tryPolicy(cmd, trial, &flags, args[0])
+				return tryPolicy(s, cmd, trial, &flags, args[0])
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -199,21 +202,44 @@ one group tries the change out before everybody has it.`,
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, flags.wait, raw, "changed policy %s", args[0])
+			return s.Changed(cmd, flags.wait, raw, "changed policy %s", args[0])
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "a new `name`")
 	flags.settings.AddUnset(cmd)
-	trial.add(cmd)
+	trial.Add(cmd)
 	flags.add(cmd)
 	return cmd
 }
 
-func newPolicyAssignCmd(s *session) *cobra.Command {
+// tryPolicy starts the trial of changed settings.
+func tryPolicy(s *session.Session, cmd *cobra.Command, t rolloutcmd.Trial, flags *policyFlags, name string) error {
+	c, err := s.Client()
+	if err != nil {
+		return err
+	}
+	raw, err := c.Get(cmd.Context(), "/policies/"+url.PathEscape(name), nil)
+	if err != nil {
+		return err
+	}
+	p, err := client.Decode[fleet.Policy](raw)
+	if err != nil {
+		return err
+	}
+	b := policyBody{Settings: p.Settings, Priority: p.Priority, Platforms: p.Platforms}
+	if err := flags.apply(cmd, &b); err != nil {
+		return err
+	}
+	return t.Start(s, cmd, flags.wait, rolloutcmd.Change{Policy: &rolloutcmd.PolicyChange{
+		Policy: p.ID, Version: p.Version, Settings: &b.Settings, Priority: &b.Priority, Platforms: b.Platforms,
+	}})
+}
+
+func newPolicyAssignCmd(s *session.Session) *cobra.Command {
 	var scope indicator.Scope
 	var all bool
-	var trial trialFlags
-	var wait waitFlags
+	var trial rolloutcmd.Trial
+	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "assign NAME --include-group G [--exclude-group G]",
 		Short: "Say which devices a policy reaches",
@@ -227,12 +253,12 @@ group tries the new assignment out first.`,
 			if all == (len(scope.Include) > 0) {
 				return usage.Fault(cmd, "give either --include-group or --all-devices")
 			}
-			if try, err := trial.wanted(cmd); err != nil {
+			if try, err := trial.Wanted(cmd); err != nil {
 				return err
 			} else if try {
-				return s.try(cmd, trial, wait, rolloutBody{Policy: &policyChange{Policy: args[0], Assignment: scope}})
+				return trial.Start(s, cmd, wait, rolloutcmd.Change{Policy: &rolloutcmd.PolicyChange{Policy: args[0], Assignment: &scope}})
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -240,18 +266,19 @@ group tries the new assignment out first.`,
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "assigned policy %s to %s", args[0], output.Scope(scope.Include, scope.Exclude))
+			return s.Changed(cmd, wait, raw, "assigned policy %s to %s", args[0], output.Scope(scope.Include, scope.Exclude))
 		},
 	}
-	addScopeFlags(cmd, &scope)
+	cmd.Flags().StringSliceVar(&scope.Include, "include-group", nil, "only devices of this `group`; may be repeated")
+	cmd.Flags().StringSliceVar(&scope.Exclude, "exclude-group", nil, "not the devices of this `group`, whatever else they are in; may be repeated")
 	cmd.Flags().BoolVar(&all, "all-devices", false, "every device")
-	trial.add(cmd)
-	wait.add(cmd)
+	trial.Add(cmd)
+	wait.Add(cmd)
 	return cmd
 }
 
-func newPolicyDeleteCmd(s *session) *cobra.Command {
-	var wait waitFlags
+func newPolicyDeleteCmd(s *session.Session) *cobra.Command {
+	var wait session.Wait
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
@@ -265,10 +292,10 @@ it nevertheless.`,
 			if force {
 				q.Set("force", "true")
 			}
-			return s.remove(cmd, wait, removal{path: "/policies/", ref: args[0], kind: "policy", query: q})
+			return s.Remove(cmd, wait, session.Removal{Path: "/policies/", Ref: args[0], Kind: "policy", Query: q})
 		},
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "delete it though it is assigned")
-	wait.add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

@@ -1,4 +1,4 @@
-package cli
+package fleetcmd
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 )
@@ -21,7 +22,7 @@ type policyEdit struct {
 	Changes []fleet.Difference `json:"changes"`
 }
 
-func newPolicyHistoryCmd(s *session) *cobra.Command {
+func newPolicyHistoryCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:     "history NAME",
@@ -29,15 +30,15 @@ func newPolicyHistoryCmd(s *session) *cobra.Command {
 		Example: "  interdict policy history standard --limit 5",
 		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return list(s, cmd, "/policies/"+url.PathEscape(args[0])+"/history", nil, limit, []column[policyEdit]{
-				{"version", func(e policyEdit) string { return versionText(e.Version) }},
-				{"when", func(e policyEdit) string { return output.Time(e.At) }},
-				{"who", func(e policyEdit) string { return e.By }},
-				{"changes", policyEdit.text},
+			return session.List(s, cmd, "/policies/"+url.PathEscape(args[0])+"/history", nil, limit, []output.Column[policyEdit]{
+				{Head: "version", Cell: func(e policyEdit) string { return versionText(e.Version) }},
+				{Head: "when", Cell: func(e policyEdit) string { return output.Time(e.At) }},
+				{Head: "who", Cell: func(e policyEdit) string { return e.By }},
+				{Head: "changes", Cell: policyEdit.text},
 			})
 		},
 	}
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 

@@ -1,4 +1,4 @@
-package cli
+package fleetcmd
 
 import (
 	"errors"
@@ -9,13 +9,14 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fault"
 )
 
 // pointAt shows the line of a rule in which the server found a mistake, and
 // where in it, and returns the server's error.
-func (s *session) pointAt(rule string, err error) error {
+func pointAt(s *session.Session, rule string, err error) error {
 	f, ok := errors.AsType[*fault.Error](err)
 	if !ok {
 		return err
@@ -45,7 +46,7 @@ type groupPreview struct {
 	Failure string                      `json:"failure"`
 }
 
-func newGroupPreviewCmd(s *session) *cobra.Command {
+func newGroupPreviewCmd(s *session.Session) *cobra.Command {
 	var rule string
 	var members []string
 	var limit int
@@ -59,22 +60,22 @@ func newGroupPreviewCmd(s *session) *cobra.Command {
 			if rule == "" && len(members) == 0 {
 				return usage.Fault(cmd, "--rule is missing")
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
 			raw, err := c.Post(cmd.Context(), "/groups/preview", map[string]any{"rule": rule, "members": members, "limit": limit})
 			if err != nil {
-				return s.pointAt(rule, err)
+				return pointAt(s, rule, err)
 			}
-			if s.format == output.FormatJSON {
+			if s.Format == output.FormatJSON {
 				return output.JSON(s.Stdout, raw)
 			}
 			p, err := client.Decode[groupPreview](raw)
 			if err != nil {
 				return err
 			}
-			return s.printPreview(p)
+			return printPreview(s, p)
 		},
 	}
 	cmd.Flags().StringVar(&rule, "rule", "", ruleHelp)
@@ -83,12 +84,12 @@ func newGroupPreviewCmd(s *session) *cobra.Command {
 	return cmd
 }
 
-func (s *session) printPreview(p groupPreview) error {
+func printPreview(s *session.Session, p groupPreview) error {
 	rows := make([][]string, 0, len(p.Devices))
 	for _, d := range p.Devices {
 		rows = append(rows, []string{d.ID, d.Name})
 	}
-	if s.format == output.FormatCSV {
+	if s.Format == output.FormatCSV {
 		return output.CSV(s.Stdout, []string{"id", "name"}, rows)
 	}
 	fmt.Fprintf(s.Stdout, "%s in the group\n", output.Count(p.Count, "device is", "devices are"))

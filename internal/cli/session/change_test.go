@@ -1,4 +1,4 @@
-package cli_test
+package session_test
 
 import (
 	"bytes"

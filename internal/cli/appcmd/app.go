@@ -1,4 +1,6 @@
-package cli
+// Package appcmd has the commands about cloud apps: finding them, tagging them,
+// for whom a tag counts, and what it would do.
+package appcmd
 
 import (
 	"cmp"
@@ -8,55 +10,59 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
 	"interdict/internal/cli/profile"
+	"interdict/internal/cli/rolloutcmd"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/cloudapp"
 	"interdict/internal/fault"
 )
 
-func newAppCmd(s *session) *cobra.Command {
+// New makes the commands about apps.
+func New(s *session.Session) *cobra.Command {
 	return usage.Parent("app", "Look at cloud apps, and tag them",
 		`A cloud app is an entry of the catalog. Tagging one as unsanctioned makes its
 domains block indicators on every device in scope, as monitored warn indicators;
 sanctioned and none make no indicators. What a device does with them is decided
 by the network protection mode of its policy.`,
-		newAppListCmd(s), newAppShowCmd(s), newAppSearchCmd(s), newAppTagCmd(s), newAppScopeCmd(s))
+		newListCmd(s), newShowCmd(s), newSearchCmd(s), newTagCmd(s), newScopeCmd(s))
 }
 
-// appView is an app as the API shows it.
-type appView struct {
+// view is an app as the API shows it.
+type view struct {
 	cloudapp.App
 	Tagging cloudapp.Tagging `json:"tagging"`
 }
 
-func appColumns(groups names) []column[appView] {
-	return []column[appView]{
-		{"id", func(a appView) string { return a.ID }},
-		{"name", func(a appView) string { return a.Name }},
-		{"category", func(a appView) string { return a.Category }},
-		{"tag", appTag},
-		{"scope", appScope(groups)},
+func columns(groups session.Names) []output.Column[view] {
+	return []output.Column[view]{
+		{Head: "id", Cell: func(a view) string { return a.ID }},
+		{Head: "name", Cell: func(a view) string { return a.Name }},
+		{Head: "category", Cell: func(a view) string { return a.Category }},
+		{Head: "tag", Cell: tagOf},
+		{Head: "scope", Cell: scopeOf(groups)},
 	}
 }
 
-func appTag(a appView) string {
+func tagOf(a view) string {
 	if a.Tagging.Tag == cloudapp.TagNone {
 		return ""
 	}
 	return string(a.Tagging.Tag)
 }
 
-func appScope(groups names) func(appView) string {
-	return func(a appView) string {
-		if appTag(a) == "" {
+func scopeOf(groups session.Names) func(view) string {
+	return func(a view) string {
+		if tagOf(a) == "" {
 			return ""
 		}
-		return profile.Text(&a.Tagging.Scope, groups.scope)
+		return profile.Text(&a.Tagging.Scope, groups.Scope)
 	}
 }
 
-func newAppListCmd(s *session) *cobra.Command {
+func newListCmd(s *session.Session) *cobra.Command {
 	var tag, category string
 	var limit int
 	cmd := &cobra.Command{
@@ -67,22 +73,22 @@ func newAppListCmd(s *session) *cobra.Command {
 		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
-			setQuery(q, "tag", tag)
-			setQuery(q, "category", category)
-			groups, err := s.names(cmd, "/groups")
+			client.SetQuery(q, "tag", tag)
+			client.SetQuery(q, "category", category)
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/apps", q, limit, appColumns(groups))
+			return session.List(s, cmd, "/apps", q, limit, columns(groups))
 		},
 	}
 	cmd.Flags().StringVar(&tag, "tag", "", "only apps with this `tag`: sanctioned, unsanctioned, monitored or none")
 	cmd.Flags().StringVar(&category, "category", "", "only apps of this `category`")
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newAppSearchCmd(s *session) *cobra.Command {
+func newSearchCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:     "search WORDS",
@@ -90,49 +96,49 @@ func newAppSearchCmd(s *session) *cobra.Command {
 		Example: "  interdict app search itunes.apple.com",
 		Args:    usage.AtLeast("WORDS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			return list(s, cmd, "/apps", url.Values{"search": {strings.Join(args, " ")}}, limit, appColumns(groups))
+			return session.List(s, cmd, "/apps", url.Values{"search": {strings.Join(args, " ")}}, limit, columns(groups))
 		},
 	}
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
-func newAppShowCmd(s *session) *cobra.Command {
+func newShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show an app with its domains, its tag, and whom that met with in 30 days",
 		Example: "  interdict app show itunes",
 		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.names(cmd, "/groups")
+			groups, err := s.Names(cmd, "/groups")
 			if err != nil {
 				return err
 			}
-			activity, err := s.activity(cmd, args[0])
+			met, err := fetchActivity(s, cmd, args[0])
 			if err != nil {
 				return err
 			}
-			return show(s, cmd, "/apps/"+url.PathEscape(args[0]), append([]column[appView]{
-				{"id", func(a appView) string { return a.ID }},
-				{"name", func(a appView) string { return a.Name }},
-				{"vendor", func(a appView) string { return a.Vendor }},
-				{"category", func(a appView) string { return a.Category }},
-				{"homepage", func(a appView) string { return a.Homepage }},
-				{"domains", appDomains},
-				{"tag", func(a appView) string { return cmp.Or(appTag(a), string(cloudapp.TagNone)) }},
-				{"scope", appScope(groups)},
-				{"tagged_by", func(a appView) string { return a.Tagging.By }},
-				{"tagged_at", func(a appView) string { return output.Time(a.Tagging.At) }},
-			}, activityColumns(activity)...))
+			return session.Show(s, cmd, "/apps/"+url.PathEscape(args[0]), append([]output.Column[view]{
+				{Head: "id", Cell: func(a view) string { return a.ID }},
+				{Head: "name", Cell: func(a view) string { return a.Name }},
+				{Head: "vendor", Cell: func(a view) string { return a.Vendor }},
+				{Head: "category", Cell: func(a view) string { return a.Category }},
+				{Head: "homepage", Cell: func(a view) string { return a.Homepage }},
+				{Head: "domains", Cell: domainsOf},
+				{Head: "tag", Cell: func(a view) string { return cmp.Or(tagOf(a), string(cloudapp.TagNone)) }},
+				{Head: "scope", Cell: scopeOf(groups)},
+				{Head: "tagged_by", Cell: func(a view) string { return a.Tagging.By }},
+				{Head: "tagged_at", Cell: func(a view) string { return output.Time(a.Tagging.At) }},
+			}, activityColumns(met)...))
 		},
 	}
 }
 
-func appDomains(a appView) string {
+func domainsOf(a view) string {
 	names := make([]string, len(a.Domains))
 	for i, d := range a.Domains {
 		names[i] = d.Name
@@ -154,10 +160,10 @@ func eachOnce(words []string) []string {
 	return out
 }
 
-func newAppTagCmd(s *session) *cobra.Command {
+func newTagCmd(s *session.Session) *cobra.Command {
 	var scope profile.Flags
-	var wait waitFlags
-	var trial trialFlags
+	var wait session.Wait
+	var trial rolloutcmd.Trial
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "tag ID... sanctioned|unsanctioned|monitored|none",
@@ -196,14 +202,17 @@ change, and names those that are offline and will do so when they return.`,
 			}
 			request := map[string]any{"apps": apps, "tag": tag, "scope": scope.Profile}
 			if dryRun {
-				return s.dryRun(cmd, request)
+				return sayImpact(s, cmd, request)
 			}
-			if try, err := trial.wanted(cmd); err != nil {
+			if try, err := trial.Wanted(cmd); err != nil {
 				return err
 			} else if try {
-				return s.tryTag(cmd, trial, wait, apps, map[string]any{"tag": tag, "scope": scope.Profile})
+				if len(apps) != 1 {
+					return usage.Fault(cmd, "with --canary tag one app at a time")
+				}
+				return trial.Start(s, cmd, wait, rolloutcmd.Change{Tag: &rolloutcmd.TagChange{App: apps[0], Tag: tag, Scope: scope.Profile}})
 			}
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -211,12 +220,12 @@ change, and names those that are offline and will do so when they return.`,
 			if err != nil {
 				return err
 			}
-			return s.changed(cmd.Context(), c, wait, raw, "tagged %s as %s", strings.Join(eachOnce(apps), ", "), tag)
+			return s.Changed(cmd, wait, raw, "tagged %s as %s", strings.Join(eachOnce(apps), ", "), tag)
 		},
 	}
 	scope.Add(cmd, "include-group")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what the tag would do, and do not set it")
-	trial.add(cmd)
-	wait.add(cmd)
+	trial.Add(cmd)
+	wait.Add(cmd)
 	return cmd
 }

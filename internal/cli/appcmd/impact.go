@@ -1,4 +1,4 @@
-package cli
+package appcmd
 
 import (
 	"encoding/json"
@@ -14,6 +14,7 @@ import (
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
 	"interdict/internal/cli/profile"
+	"interdict/internal/cli/session"
 	"interdict/internal/cloudapp"
 	"interdict/internal/indicator"
 )
@@ -68,9 +69,9 @@ type appImpact struct {
 	Use     appUse                `json:"use"`
 }
 
-// dryRun prints what tagging apps would do, and does nothing else.
-func (s *session) dryRun(cmd *cobra.Command, request map[string]any) error {
-	c, err := s.client()
+// sayImpact prints what tagging apps would do, and does nothing else.
+func sayImpact(s *session.Session, cmd *cobra.Command, request map[string]any) error {
+	c, err := s.Client()
 	if err != nil {
 		return err
 	}
@@ -78,28 +79,28 @@ func (s *session) dryRun(cmd *cobra.Command, request map[string]any) error {
 	if err != nil {
 		return err
 	}
-	if s.format == output.FormatJSON {
+	if s.Format == output.FormatJSON {
 		return output.JSON(s.Stdout, raw)
 	}
 	i, err := client.Decode[impact](raw)
 	if err != nil {
 		return err
 	}
-	if s.format == output.FormatCSV {
-		return s.printImpactRows(i)
+	if s.Format == output.FormatCSV {
+		return printImpactRows(s, i)
 	}
-	groups, err := s.names(cmd, "/groups")
+	groups, err := s.Names(cmd, "/groups")
 	if err != nil {
 		return err
 	}
-	if err := s.printImpact(i, groups); err != nil {
+	if err := printImpact(s, i, groups); err != nil {
 		return err
 	}
 	fmt.Fprintln(s.Stderr, "nothing was changed")
 	return nil
 }
 
-func (s *session) printImpactRows(i impact) error {
+func printImpactRows(s *session.Session, i impact) error {
 	heads := []string{
 		"id", "tag_now", "tag", "devices_in_scope", "used_by_devices", "used_by_devices_in_scope", "used_by_users", "used_by_processes",
 		"domains", "shared", "spared", "added", "changed", "removed", "allowed_by",
@@ -119,7 +120,7 @@ func (s *session) printImpactRows(i impact) error {
 }
 
 // printImpact prints a report for people.
-func (s *session) printImpact(i impact, groups names) error {
+func printImpact(s *session.Session, i impact, groups session.Names) error {
 	w := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
 	line := func(head, text string) {
 		if text != "" {
@@ -152,11 +153,11 @@ func (s *session) printImpact(i impact, groups names) error {
 
 // reach says whom the tag is for, with the sizes of groups.
 func (i *impact) reach() string {
-	named := make(names)
+	named := make(session.Names)
 	for _, g := range append(i.Include, i.Exclude...) {
 		named[g.ID] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
 	}
-	return profile.Text(&i.Scope, named.scope)
+	return profile.Text(&i.Scope, named.Scope)
 }
 
 // String says by how many apps were used.
@@ -169,11 +170,11 @@ func (u appUse) String() string {
 }
 
 // title names the app and its tag until now.
-func (a *appImpact) title(groups names) string {
+func (a *appImpact) title(groups session.Names) string {
 	if a.Tagging.Tag == cloudapp.TagNone {
 		return fmt.Sprintf("%s (%s), not tagged", a.ID, a.Name)
 	}
-	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, profile.Text(&a.Tagging.Scope, groups.scope))
+	return fmt.Sprintf("%s (%s), %s for %s", a.ID, a.Name, a.Tagging.Tag, profile.Text(&a.Tagging.Scope, groups.Scope))
 }
 
 func (a *appImpact) spared() string {
@@ -181,20 +182,20 @@ func (a *appImpact) spared() string {
 	for i, s := range a.Spared {
 		all[i] = s.Domain + " (" + s.AppName + ")"
 	}
-	return someOf(all)
+	return output.Some(all)
 }
 
-func (a *appImpact) allowed(groups names) string {
+func (a *appImpact) allowed(groups session.Names) string {
 	all := make([]string, len(a.Allows))
 	for j := range a.Allows {
 		i := &a.Allows[j]
-		all[j] = i.Value + " for " + profile.Text(&i.Scope, groups.scope)
+		all[j] = i.Value + " for " + profile.Text(&i.Scope, groups.Scope)
 		if !i.ExpiresAt.IsZero() {
 			all[j] += ", until " + output.Time(i.ExpiresAt)
 		}
 	}
-	if len(all) > maxNames {
-		all = append(all[:maxNames], fmt.Sprintf("%d more", len(all)-maxNames))
+	if len(all) > output.MaxNames {
+		all = append(all[:output.MaxNames], fmt.Sprintf("%d more", len(all)-output.MaxNames))
 	}
 	return strings.Join(all, " | ")
 }
@@ -231,23 +232,23 @@ func (c activityCount) String() string {
 }
 
 // activityColumns are the lines of an app about the last 30 days.
-func activityColumns(a appActivity) []column[appView] {
-	return []column[appView]{
-		{"blocked", func(appView) string { return a.Blocked.String() }},
-		{"warned", func(appView) string { return a.Warned.String() }},
-		{"bypassed", func(appView) string { return a.Bypassed.String() }},
-		{"audited", func(appView) string { return a.Audited.String() }},
+func activityColumns(a appActivity) []output.Column[view] {
+	return []output.Column[view]{
+		{Head: "blocked", Cell: func(view) string { return a.Blocked.String() }},
+		{Head: "warned", Cell: func(view) string { return a.Warned.String() }},
+		{Head: "bypassed", Cell: func(view) string { return a.Bypassed.String() }},
+		{Head: "audited", Cell: func(view) string { return a.Audited.String() }},
 	}
 }
 
-// activity asks whom the rules for an app met with. In JSON an app is what the
+// fetchActivity asks whom the rules for an app met with. In JSON an app is what the
 // API says of it, and nothing else.
-func (s *session) activity(cmd *cobra.Command, ref string) (appActivity, error) {
+func fetchActivity(s *session.Session, cmd *cobra.Command, ref string) (appActivity, error) {
 	var none appActivity
-	if s.format == output.FormatJSON {
+	if s.Format == output.FormatJSON {
 		return none, nil
 	}
-	c, err := s.client()
+	c, err := s.Client()
 	if err != nil {
 		return none, err
 	}

@@ -1,4 +1,4 @@
-package cli
+package fleetcmd
 
 import (
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/fleet"
 )
@@ -44,7 +45,7 @@ type settingView struct {
 	PolicyName string `json:"policy_name"`
 }
 
-func newPolicyStatusCmd(s *session) *cobra.Command {
+func newPolicyStatusCmd(s *session.Session) *cobra.Command {
 	var state string
 	var limit int
 	cmd := &cobra.Command{
@@ -59,7 +60,7 @@ conflict or not_applicable; with all, every device.`,
   interdict policy status standard --state offline --output csv`,
 		Args: usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := s.client()
+			c, err := s.Client()
 			if err != nil {
 				return err
 			}
@@ -68,46 +69,46 @@ conflict or not_applicable; with all, every device.`,
 			if err != nil {
 				return err
 			}
-			devices, err := s.listRaw(cmd, path+"/devices", s.stateQuery(state), limit)
+			devices, err := s.Items(cmd, path+"/devices", stateQuery(s, state), limit)
 			if err != nil {
 				return err
 			}
-			return s.printPolicyStatus(raw, devices)
+			return printPolicyStatus(s, raw, devices)
 		},
 	}
 	cmd.Flags().StringVar(&state, "state", "", "the devices in this `state`, or all")
-	addLimitFlag(cmd, &limit)
+	usage.AddLimit(cmd, &limit)
 	return cmd
 }
 
 // stateQuery asks for devices in a state; where none was typed, people see
 // those that are not done, and programs all.
-func (s *session) stateQuery(state string) url.Values {
+func stateQuery(s *session.Session, state string) url.Values {
 	q := url.Values{}
 	switch {
-	case state == "" && s.format == output.FormatTable:
+	case state == "" && s.Format == output.FormatTable:
 		q.Set("state", "error,conflict,pending,offline")
 	case state != "all":
-		setQuery(q, "state", state)
+		client.SetQuery(q, "state", state)
 	}
 	return q
 }
 
-func (s *session) printPolicyStatus(raw json.RawMessage, devices []json.RawMessage) error {
-	columns := []column[policyDevice]{
-		{"id", func(d policyDevice) string { return string(d.ID) }},
-		{"name", func(d policyDevice) string { return d.Name }},
-		{"state", func(d policyDevice) string { return string(d.State) }},
-		{"version", func(d policyDevice) string { return versionText(d.Applied.Version) }},
-		{"applied", func(d policyDevice) string { return output.Time(d.Applied.Since) }},
-		{"last_seen", func(d policyDevice) string { return output.Time(d.LastSeen) }},
-		{"why", policyDevice.why},
+func printPolicyStatus(s *session.Session, raw json.RawMessage, devices []json.RawMessage) error {
+	columns := []output.Column[policyDevice]{
+		{Head: "id", Cell: func(d policyDevice) string { return string(d.ID) }},
+		{Head: "name", Cell: func(d policyDevice) string { return d.Name }},
+		{Head: "state", Cell: func(d policyDevice) string { return string(d.State) }},
+		{Head: "version", Cell: func(d policyDevice) string { return versionText(d.Applied.Version) }},
+		{Head: "applied", Cell: func(d policyDevice) string { return output.Time(d.Applied.Since) }},
+		{Head: "last_seen", Cell: func(d policyDevice) string { return output.Time(d.LastSeen) }},
+		{Head: "why", Cell: policyDevice.why},
 	}
-	switch s.format {
+	switch s.Format {
 	case output.FormatCSV:
-		return printList(s, devices, columns)
+		return output.List(s.Stdout, s.Format, devices, columns)
 	case output.FormatJSON:
-		return s.mergeJSON(raw, devices)
+		return mergeJSON(s, raw, devices)
 	}
 	st, err := client.Decode[policyStatus](raw)
 	if err != nil {
@@ -123,11 +124,11 @@ func (s *session) printPolicyStatus(raw json.RawMessage, devices []json.RawMessa
 		return nil
 	}
 	fmt.Fprintln(s.Stdout)
-	return printList(s, devices, without(columns, "id", "last_seen"))
+	return output.List(s.Stdout, s.Format, devices, output.Without(columns, "id", "last_seen"))
 }
 
 // mergeJSON prints the status with the devices in it.
-func (s *session) mergeJSON(raw json.RawMessage, devices []json.RawMessage) error {
+func mergeJSON(s *session.Session, raw json.RawMessage, devices []json.RawMessage) error {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		return fmt.Errorf("reading the server's answer: %w", err)
