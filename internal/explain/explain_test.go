@@ -1,10 +1,17 @@
 package explain_test
 
 import (
+	"flag"
+	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/bundle"
 	"interdict/internal/bypass"
@@ -49,15 +56,19 @@ func passes(f *explain.Facts) {
 	f.Answer.Action, f.Answer.IndicatorID, f.Answer.Indicator, f.Answer.Step = "", "", "", "none"
 }
 
-func TestTheLinkThatDecides(t *testing.T) {
-	for _, test := range []struct {
-		name     string
-		spoil    func(f *explain.Facts)
-		outcome  explain.Outcome
-		decisive explain.Name
-		// says is part of what the link says, fix of how to mend it.
-		says, fix string
-	}{
+// linkCase is a set-up that is broken in one way.
+type linkCase struct {
+	name     string
+	spoil    func(f *explain.Facts)
+	outcome  explain.Outcome
+	decisive explain.Name
+	// says is part of what the link says, fix of how to mend it.
+	says, fix string
+}
+
+// linkCases are set-ups, with the link that decides in each.
+func linkCases() []linkCase {
+	return []linkCase{
 		{"all is well", func(*explain.Facts) {}, "blocked", explain.LinkTag, "tagged unsanctioned, by admin", ""},
 		{"no app has the name", func(f *explain.Facts) {
 			f.App, f.Tagging, f.Candidates = nil, nil, nil
@@ -166,7 +177,57 @@ func TestTheLinkThatDecides(t *testing.T) {
 			f.App, f.Tagging = nil, nil
 			f.Candidates[0].Indicator.Source, f.Candidates[0].Indicator.AppID = indicator.SourceCustom, ""
 		}, "blocked", explain.LinkIndicator, "says block", ""},
-	} {
+		{"the policy is for another system", func(f *explain.Facts) {
+			f.Policies.Effective = fleet.Effective{Settings: fleet.Defaults(), Origin: map[string]string{}}
+			f.Policies.Missed = []explain.Missed{{Name: "Office", Why: "it is for windows only", Fix: "interdict policy set Office --platform windows --platform linux"}}
+			passes(f)
+		}, "allowed", explain.LinkPolicy, "because it is for windows only", "--platform windows --platform linux"},
+		{"a policy of higher priority disables it", func(f *explain.Facts) {
+			f.Policies.Effective.Settings.NetworkProtection = fleet.ModeDisabled
+			f.Policies.Missed = []explain.Missed{{Name: "Lab", Why: "policy Office goes before it", Fix: "interdict policy set Lab --priority 8"}}
+			passes(f)
+		}, "allowed", explain.LinkPolicy, "policy Office disables network protection; policy Lab does not count", "policy set Office"},
+		{"blocking is on trial elsewhere", func(f *explain.Facts) {
+			f.Policies.Effective.Settings.NetworkProtection = fleet.ModeAudit
+			f.Policies.Trial = &staging.Rollout{ID: "r2", Canary: "g9", AfterPolicy: &fleet.Policy{
+				ID: "p1", Name: "Office", Settings: fleet.Settings{NetworkProtection: fleet.ModeBlock},
+			}}
+			f.Answer.Action = indicator.ActionAudit
+		}, "audited", explain.LinkPolicy, "becomes block, which is on trial in group g9", "interdict rollout advance r2"},
+		{"the user's group is out of scope", func(f *explain.Facts) {
+			f.Candidates[0].Indicator.Scope.ExcludeUserGroups = []string{"staff", "interns"}
+			f.Device.User = &indicator.User{UID: 1000, Name: "anna", Groups: []string{"staff"}}
+			passes(f)
+		}, "allowed", explain.LinkScope, "user anna is not in its scope", "app scope itunes --exclude-user-group interns"},
+		{"it is for other users", func(f *explain.Facts) {
+			f.Candidates[0].Indicator.Scope.IncludeUsers = []string{"O'Neil"}
+			f.Device.User = &indicator.User{UID: 1000, Name: "anna"}
+			passes(f)
+		}, "allowed", explain.LinkScope, "user anna is not in its scope", `app scope itunes --user 'O'\''Neil' --user anna`},
+		{"a custom indicator is for others", func(f *explain.Facts) {
+			f.App, f.Tagging = nil, nil
+			i := &f.Candidates[0].Indicator
+			i.ID, i.Source, i.AppID, i.Scope.Exclude = "c9", indicator.SourceCustom, "", []string{"g1", "g2"}
+			f.Candidates[0].DeviceInScope = false
+			passes(f)
+		}, "allowed", explain.LinkScope, "it is for all devices except g1, g2", "indicator set c9 --exclude-group g2"},
+		{"a custom indicator is for one group", func(f *explain.Facts) {
+			f.App, f.Tagging = nil, nil
+			i := &f.Candidates[0].Indicator
+			i.ID, i.Source, i.AppID, i.Scope.Include = "c9", indicator.SourceCustom, "", []string{"g2"}
+			f.Candidates[0].DeviceInScope = false
+			passes(f)
+		}, "allowed", explain.LinkScope, "it is for g2", "indicator set c9 --group g2 --group device:anna"},
+		{"an address belongs to no app", func(f *explain.Facts) {
+			f.Subject = explain.Subject{IP: netip.MustParseAddr("192.0.2.1")}
+			f.App, f.Tagging, f.Candidates = nil, nil, nil
+			passes(f)
+		}, "allowed", explain.LinkApp, "192.0.2.1 belongs to no app", "indicator add ip 192.0.2.1 --action block"},
+	}
+}
+
+func TestTheLinkThatDecides(t *testing.T) {
+	for _, test := range linkCases() {
 		t.Run(test.name, func(t *testing.T) {
 			f := blocked()
 			test.spoil(&f)
@@ -212,5 +273,44 @@ func TestMatches(t *testing.T) {
 		if got := explain.Matches(&indicator.Indicator{Type: test.kind, Value: test.value}, test.s); got != test.want {
 			t.Errorf("%s %s matches %s: got %v", test.kind, test.value, test.s, got)
 		}
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// TestFixes keeps a list of what the links say is to be typed. That these
+// commands exist is for the tests of the commands.
+func TestFixes(t *testing.T) {
+	fixes := make(map[string]bool)
+	for _, test := range linkCases() {
+		for _, expected := range []explain.Outcome{"", explain.OutcomeAllowed} {
+			f := blocked()
+			test.spoil(&f)
+			for _, l := range explain.Explain(f, expected).Links {
+				if l.Fix != "" {
+					fixes[l.Fix] = true
+				}
+			}
+			for _, m := range f.Policies.Missed {
+				fixes[m.Fix] = true
+			}
+		}
+	}
+	got := strings.Join(slices.Sorted(maps.Keys(fixes)), "\n") + "\n"
+	golden := filepath.Join("testdata", "fixes.txt")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("run go test ./internal/explain -update (-want +got):\n%s", diff)
 	}
 }
