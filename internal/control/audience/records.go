@@ -3,6 +3,7 @@ package audience
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"iter"
 	"slices"
 
 	"interdict/internal/bundle"
@@ -17,7 +18,7 @@ func (w *work) sets() ([]bundle.Set, error) {
 	if w.state.Enabled(fleet.FeatureAppEnforcement) {
 		enforced = w.variant.enforced(w.groups)
 	}
-	own, err := bundle.NewSet(slices.Values(w.records(enforced)))
+	own, err := bundle.NewSet(w.records(enforced))
 	if err != nil {
 		return nil, err
 	}
@@ -32,30 +33,51 @@ func (w *work) sets() ([]bundle.Set, error) {
 	return sets, nil
 }
 
-// records are the settings, the names of their policies, revocations, and spared names.
-func (w *work) records(enforced []*cloudapp.Tagging) []bundle.Record {
-	revoked, spares := w.plan.revoked.Covering(w.groups), w.compiler.config.Index.Spares(enforced)
-	records := make([]bundle.Record, 0, 2*len(w.plan.definitions)+len(revoked)+len(spares))
+// records are the settings, the names of their policies, revocations, and
+// spared names. A record is large, and there are as many as devices times
+// settings after some changes: one at a time is made.
+func (w *work) records(enforced []*cloudapp.Tagging) iter.Seq[bundle.Record] {
+	return func(yield func(bundle.Record) bool) {
+		_ = w.settings(yield) && w.revoked(yield) && w.spared(enforced, yield)
+	}
+}
+
+func (w *work) settings(yield func(bundle.Record) bool) bool {
 	named := make(map[string]bool)
 	for i := range w.plan.definitions {
 		d := &w.plan.definitions[i]
 		// A text that nobody set is no record.
 		origin := w.effective.Origin[d.Name]
-		if value := d.Get(&w.effective.Settings); value != "" {
-			records = append(records, bundle.Setting(d.Name, value, origin))
+		if value := d.Get(&w.effective.Settings); value != "" && !yield(bundle.Setting(d.Name, value, origin)) {
+			return false
 		}
-		if origin != "" && !named[origin] {
-			named[origin] = true
-			records = append(records, bundle.Policy(origin, w.plan.names[origin]))
+		if origin == "" || named[origin] {
+			continue
+		}
+		named[origin] = true
+		if !yield(bundle.Policy(origin, w.plan.names[origin])) {
+			return false
 		}
 	}
-	for _, i := range revoked {
-		records = append(records, bundle.Revocation(w.plan.revocations[i].Revocation))
+	return true
+}
+
+func (w *work) revoked(yield func(bundle.Record) bool) bool {
+	for _, i := range w.plan.revoked.Covering(w.groups) {
+		if !yield(bundle.Revocation(w.plan.revocations[i].Revocation)) {
+			return false
+		}
 	}
-	for _, s := range spares {
-		records = append(records, bundle.Spare(s.Domain, s.AppID))
+	return true
+}
+
+func (w *work) spared(enforced []*cloudapp.Tagging, yield func(bundle.Record) bool) bool {
+	for _, s := range w.compiler.config.Index.Spares(enforced) {
+		if !yield(bundle.Spare(s.Domain, s.AppID)) {
+			return false
+		}
 	}
-	return records
+	return true
 }
 
 // tagged are the records of an app that is tagged: they are the same for all

@@ -26,7 +26,7 @@ func needs() map[string]control.Role {
 			start-rollout stop-rollout advance-rollout undo-rollout`,
 		control.RoleAdministrator: `set-feature list-audit-log create-token revoke-token`,
 	} {
-		for _, id := range strings.Fields(operations) {
+		for id := range strings.FieldsSeq(operations) {
 			all[id] = role
 		}
 	}
