@@ -19,14 +19,6 @@ const (
 	maxPackage = 2600
 )
 
-// larger returns the packages that are one noun in spite of their size, and
-// why.
-func larger() map[string]int {
-	return map[string]int{
-		"internal/cli": 3700, // one file for each command
-	}
-}
-
 // room is what a package's folder says of itself.
 type room struct {
 	lines    int
@@ -38,12 +30,8 @@ func TestPackagesAreCommentedOnceAndStaySmall(t *testing.T) {
 		if len(r.comments) != 1 {
 			t.Errorf("%s: the package is commented in %d files %v, want one", dir, len(r.comments), r.comments)
 		}
-		limit := maxPackage
-		if more := larger()[dir]; more != 0 {
-			limit = more
-		}
-		if r.lines > limit {
-			t.Errorf("%s: %d lines are more than %d: find the two nouns in it", dir, r.lines, limit)
+		if r.lines > maxPackage {
+			t.Errorf("%s: %d lines are more than %d: find the two nouns in it", dir, r.lines, maxPackage)
 		}
 	}
 }
