@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	// A zone is known to every device, or the bundle that names it cannot be
+	// read there: Windows and small containers have no database of zones.
+	_ "time/tzdata"
 )
 
 // Day is a day of the week.
