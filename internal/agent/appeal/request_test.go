@@ -91,6 +91,7 @@ func TestARequestWaitsForTheServer(t *testing.T) {
 			t.Fatal(err)
 		}
 		elapse(time.Hour)
+		synctest.Wait()
 		if n := len(sent); n < 10 || n > 30 {
 			t.Errorf("within an hour it was tried %d times", n)
 		}
