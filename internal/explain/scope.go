@@ -62,7 +62,7 @@ func (b *builder) forDevice(p *indicator.Profile) string {
 
 // forUser are the flags that bring a user among the people of a scope.
 func forUser(p *indicator.Profile, u *indicator.User) string {
-	flags := ""
+	var flags strings.Builder
 	kept := p.People
 	for _, list := range []struct {
 		flag string
@@ -71,14 +71,14 @@ func forUser(p *indicator.Profile, u *indicator.User) string {
 	}{{"exclude-user", &kept.ExcludeUsers, []string{u.Name, fmt.Sprintf("#%d", u.UID)}}, {"exclude-user-group", &kept.ExcludeUserGroups, u.Groups}} {
 		without := slices.DeleteFunc(slices.Clone(*list.have), func(name string) bool { return slices.Contains(list.with, name) })
 		if len(without) < len(*list.have) {
-			flags += Flags(list.flag, without)
+			flags.WriteString(Flags(list.flag, without))
 			*list.have = without
 		}
 	}
 	if !kept.CoversUser(u) {
-		flags += Flags("user", append(slices.Clone(p.IncludeUsers), u.Name))
+		flags.WriteString(Flags("user", append(slices.Clone(p.IncludeUsers), u.Name)))
 	}
-	return flags
+	return flags.String()
 }
 
 func withUser(u *indicator.User) string {

@@ -41,7 +41,7 @@ func write(w io.Writer, c *explain.Chain, s style) error {
 	b.WriteString(wrap(output.Printable(decisive.Text)+".", 0))
 	b.WriteString("\n")
 	for i := range c.Links {
-		s.link(&b, &c.Links[i], c.Links[i].Name == c.Decisive)
+		s.link(&b, &c.Links[i], c.Decisive)
 	}
 	if !c.Live {
 		b.WriteString("\n" + wrap("The device was not asked itself: this follows from what it last acknowledged.", 0))
@@ -86,9 +86,9 @@ func (s style) paint(look, text string) string {
 
 // link writes one link. The one that decides has an arrow before it; what to
 // type is below those that can be mended.
-func (s style) link(b *strings.Builder, l *explain.Link, decisive bool) {
+func (s style) link(b *strings.Builder, l *explain.Link, decisive explain.Name) {
 	mark := "  "
-	if decisive {
+	if l.Name == decisive {
 		mark = s.paint(bold, "> ")
 	}
 	state, look := "ok", green
@@ -109,7 +109,7 @@ func (s style) link(b *strings.Builder, l *explain.Link, decisive bool) {
 		return
 	}
 	fix := "mend: " + output.Printable(l.Fix)
-	if decisive {
+	if l.Name == decisive {
 		fix = s.paint(bold, fix)
 	}
 	// Commands are not wrapped, so that they can be copied.
@@ -121,7 +121,7 @@ func wrap(text string, column int) string {
 	var b strings.Builder
 	margin := strings.Repeat(" ", column)
 	at := 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch long := visible(word); {
 		case at == 0:
 			b.WriteString(margin + word)

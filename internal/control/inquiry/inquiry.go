@@ -115,8 +115,8 @@ func (s *Service) Explain(ctx context.Context, q Query) (explain.Chain, error) {
 		return explain.Chain{}, err
 	}
 	facts := explain.Facts{Subject: subject, Answer: s.ask(ctx, &device.Device, subject)}
-	if err := ctx.Err(); err != nil {
-		return explain.Chain{}, err
+	if ctx.Err() != nil {
+		return explain.Chain{}, ctx.Err()
 	}
 	// The device's word was worth waiting for, so what is known of it may have
 	// changed.

@@ -93,68 +93,79 @@ func house(t *testing.T, s *controltest.Server) *controltest.Device {
 	return d
 }
 
+// home is a set-up that a case spoils.
+type home struct {
+	*controltest.Server
+
+	t *testing.T
+}
+
 func TestWhatIsConfiguredDecidesWhereTheDeviceIsAway(t *testing.T) {
 	admin := controltest.Admin()
 	for _, test := range []struct {
 		name     string
-		spoil    func(t *testing.T, s *controltest.Server, d *controltest.Device)
+		spoil    func(h home)
 		outcome  explain.Outcome
 		decisive explain.Name
 		says     string
 		fix      string
 	}{
-		{"all is well", func(*testing.T, *controltest.Server, *controltest.Device) {}, "blocked", explain.LinkTag, "tagged unsanctioned, by root", ""},
-		{"the app is not tagged", func(_ *testing.T, s *controltest.Server, _ *controltest.Device) {
-			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
+		{"all is well", func(home) {}, "blocked", explain.LinkTag, "tagged unsanctioned, by root", ""},
+		{"the app is not tagged", func(h home) {
+			h.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
 		}, "allowed", explain.LinkTag, "is not tagged", "interdict app tag itunes unsanctioned"},
-		{"the tag is on trial elsewhere", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
-			begin(t, s, rollout.NewRollout{Canary: "pilot", Tag: &rollout.TagChange{App: "itunes", Tag: cloudapp.TagUnsanctioned}})
+		{"the tag is on trial elsewhere", func(h home) {
+			h.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
+			begin(h.t, h.Server, rollout.NewRollout{Canary: "pilot", Tag: &rollout.TagChange{App: "itunes", Tag: cloudapp.TagUnsanctioned}})
 		}, "allowed", explain.LinkTag, "on trial in group pilot", "interdict rollout advance "},
-		{"the tag is on trial here", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
-			begin(t, s, rollout.NewRollout{Canary: "device:anna", Tag: &rollout.TagChange{App: "itunes", Tag: cloudapp.TagUnsanctioned}})
+		{"the tag is on trial here", func(h home) {
+			h.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagNone})
+			begin(h.t, h.Server, rollout.NewRollout{Canary: "device:anna", Tag: &rollout.TagChange{App: "itunes", Tag: cloudapp.TagUnsanctioned}})
 		}, "blocked", explain.LinkTag, "on trial in device:anna since", ""},
-		{"the feature is off", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			if _, _, err := s.SetFeature(t.Context(), admin, fleet.FeatureAppEnforcement, control.FeatureUpdate{}); err != nil {
-				t.Fatal(err)
+		{"the feature is off", func(h home) {
+			if _, _, err := h.SetFeature(h.t.Context(), admin, fleet.FeatureAppEnforcement, control.FeatureUpdate{}); err != nil {
+				h.t.Fatal(err)
 			}
 		}, "allowed", explain.LinkFeature, "is off", "interdict feature set app_enforcement on"},
-		{"the device is out of the tag's scope", func(_ *testing.T, s *controltest.Server, _ *controltest.Device) {
-			s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Profile{Scope: indicator.Scope{Exclude: []string{"laptops"}}}})
+		{"the device is out of the tag's scope", func(h home) {
+			h.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: indicator.Profile{Scope: indicator.Scope{Exclude: []string{"laptops"}}}})
 		}, "allowed", explain.LinkScope, "all devices except laptops", "interdict app scope itunes --exclude-group ''"},
-		{"an allow indicator goes first", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			add(t, s, indicators.NewIndicator{Type: indicator.TypeDomain, Value: host, Action: indicator.ActionAllow})
+		{"an allow indicator goes first", func(h home) {
+			add(h.t, h.Server, indicators.NewIndicator{Type: indicator.TypeDomain, Value: host, Action: indicator.ActionAllow})
 		}, "allowed", explain.LinkIndicator, "says allow, and goes before", "interdict indicator delete "},
-		{"the policy only audits", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			mode(t, s, fleet.ModeAudit)
+		{"the policy only audits", func(h home) {
+			mode(h.t, h.Server, fleet.ModeAudit)
 		}, "audited", explain.LinkPolicy, "policy office sets network protection to audit", "interdict policy set office --network-protection block"},
-		{"blocking is on trial elsewhere", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			mode(t, s, fleet.ModeAudit)
-			begin(t, s, rollout.NewRollout{Canary: "pilot", Policy: &rollout.PolicyChange{
+		{"blocking is on trial elsewhere", func(h home) {
+			mode(h.t, h.Server, fleet.ModeAudit)
+			begin(h.t, h.Server, rollout.NewRollout{Canary: "pilot", Policy: &rollout.PolicyChange{
 				Policy: "office", Settings: &fleet.Settings{NetworkProtection: fleet.ModeBlock},
 			}})
 		}, "audited", explain.LinkPolicy, "becomes block, which is on trial in group pilot", "interdict rollout advance "},
-		{"the policy is for other groups", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			assign(t, s, indicator.Scope{Include: []string{"pilot"}})
-		}, "allowed", explain.LinkPolicy, "office does not, because it is for pilot, which the device is not in",
-			"interdict policy assign office --include-group pilot --include-group device:anna"},
-		{"the policy excludes a group", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			assign(t, s, indicator.Scope{Exclude: []string{"laptops"}})
+		{
+			"the policy is for other groups", func(h home) {
+				assign(h.t, h.Server, indicator.Scope{Include: []string{"pilot"}})
+			}, "allowed", explain.LinkPolicy, "office does not, because it is for pilot, which the device is not in",
+			"interdict policy assign office --include-group pilot --include-group device:anna",
+		},
+		{"the policy excludes a group", func(h home) {
+			assign(h.t, h.Server, indicator.Scope{Exclude: []string{"laptops"}})
 		}, "allowed", explain.LinkPolicy, "because laptops is excluded from it", "interdict policy assign office --all-devices"},
-		{"another policy disables it", func(t *testing.T, s *controltest.Server, _ *controltest.Device) {
-			id := s.NewPolicy("off", fleet.ModeDisabled)
-			n := control.NewPolicy{Name: "off", Priority: 9, Settings: fleet.Settings{NetworkProtection: fleet.ModeDisabled}}
-			if _, _, err := s.UpdatePolicy(t.Context(), admin, id, 0, n); err != nil {
-				t.Fatal(err)
-			}
-		}, "allowed", explain.LinkPolicy, "policy off disables network protection; policy office does not count, because policy off goes before it",
-			"interdict policy set off --network-protection block"},
+		{
+			"another policy disables it", func(h home) {
+				id := h.NewPolicy("off", fleet.ModeDisabled)
+				n := control.NewPolicy{Name: "off", Priority: 9, Settings: fleet.Settings{NetworkProtection: fleet.ModeDisabled}}
+				if _, _, err := h.UpdatePolicy(h.t.Context(), admin, id, 0, n); err != nil {
+					h.t.Fatal(err)
+				}
+			}, "allowed", explain.LinkPolicy, "policy off disables network protection; policy office does not count, because policy off goes before it",
+			"interdict policy set off --network-protection block",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := controltest.OnSQLite(t)
 			d := house(t, s)
-			test.spoil(t, s, d)
+			test.spoil(home{s, t})
 			d.Apply()
 			c := ask(t, s, inquiry.Query{Target: "https://" + host + "/x", Device: "anna"})
 			if c.Live || c.Outcome != test.outcome || c.Decisive != test.decisive {

@@ -28,7 +28,7 @@ func parseTarget(text string) (explain.Subject, bool) {
 	if err != nil || u.Hostname() == "" || u.Scheme == "" {
 		return explain.Subject{}, false
 	}
-	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
+	if ip, none := netip.ParseAddr(u.Hostname()); none == nil {
 		return explain.Subject{IP: ip.Unmap().WithZone("")}, true
 	}
 	host, err := indicator.Parse(indicator.TypeDomain, u.Hostname())

@@ -84,14 +84,14 @@ func (s *Service) Begin(ctx context.Context, actor control.Actor, n NewRollout) 
 		return View{}, control.Change{}, err
 	}
 	change, err := s.control.Change(ctx, func(tx *store.Tx) error {
-		if err := edit.CheckGroups(tx, []string{r.Canary}); err != nil {
-			return err
+		if gone := edit.CheckGroups(tx, []string{r.Canary}); gone != nil {
+			return gone
 		}
-		if err := stage(tx, &r); err != nil {
-			return err
+		if refused := stage(tx, &r); refused != nil {
+			return refused
 		}
-		if err := forgetEnded(tx); err != nil {
-			return err
+		if unforgotten := forgetEnded(tx); unforgotten != nil {
+			return unforgotten
 		}
 		tx.Audit(s.control.Entry(actor, "rollout.start", r.ID, nil, r))
 		return tx.Rollouts().Put(r)
@@ -150,11 +150,11 @@ func (s *Service) stagePolicy(ctx context.Context, _ control.Actor, n *NewRollou
 		if err != nil {
 			return edit.Gone(err, "policy", change.Policy)
 		}
-		if err := edit.CheckVersion("policy", before.Version, change.Version); err != nil {
-			return err
+		if stale := edit.CheckVersion("policy", before.Version, change.Version); stale != nil {
+			return stale
 		}
-		if err := control.CheckNotOnTrial(tx, staging.TargetPolicy, before.ID, before.Name); err != nil {
-			return err
+		if trial := control.CheckNotOnTrial(tx, staging.TargetPolicy, before.ID, before.Name); trial != nil {
+			return trial
 		}
 		after, err := s.changed(before, &change)
 		if err != nil {

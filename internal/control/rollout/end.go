@@ -48,9 +48,9 @@ func (s *Service) settle(ctx context.Context, ref string, want staging.State, fn
 		return View{}, control.Change{}, err
 	}
 	change, err := s.control.Change(ctx, func(tx *store.Tx) error {
-		r, err := tx.Rollouts().Get(known.ID)
-		if err != nil {
-			return edit.Gone(err, "rollout", ref)
+		r, missing := tx.Rollouts().Get(known.ID)
+		if missing != nil {
+			return edit.Gone(missing, "rollout", ref)
 		}
 		if r.State != want {
 			return notIn(&r, want)

@@ -81,27 +81,31 @@ func (s *Service) evaluate(ctx context.Context, r *staging.Rollout) error {
 	if err != nil || step == staging.StepWait {
 		return err
 	}
-	actor := control.System(itself)
-	_, err = s.control.Change(ctx, func(tx *store.Tx) error {
-		now, err := tx.Rollouts().Get(r.ID)
-		if err != nil {
-			return err
-		}
-		step, refused, err := s.step(tx, &now, members)
-		switch {
-		case err != nil:
-			return err
-		case step == staging.StepStop:
-			s.logger.WarnContext(ctx, "stopped a rollout", "rollout", now.ID, "refused", refused, "stop_at", now.StopAt)
-			return s.end(tx, actor, now, staging.StateStopped, fmt.Sprintf(
-				"%s of the canary %s refused since the trial began, and %d stop it", connections(refused), wereRefused(refused), now.StopAt))
-		case step == staging.StepAdvance:
-			return s.advance(tx, actor, now, fmt.Sprintf("the trial lasted %s, with %s refused", now.AdvanceAfter, connections(refused)))
-		default:
-			return nil
-		}
-	})
+	_, err = s.control.Change(ctx, func(tx *store.Tx) error { return s.conclude(ctx, tx, r.ID, members) })
 	return err
+}
+
+// conclude does what a rollout has to do next, if it still has to.
+func (s *Service) conclude(ctx context.Context, tx *store.Tx, id string, members map[fleet.DeviceID]bool) error {
+	r, err := tx.Rollouts().Get(id)
+	if err != nil {
+		return err
+	}
+	actor := control.System(itself)
+	step, refused, err := s.step(tx, &r, members)
+	switch {
+	case err != nil:
+		return err
+	case step == staging.StepStop:
+		s.logger.WarnContext(ctx, "stopped a rollout", "rollout", r.ID, "refused", refused, "stop_at", r.StopAt)
+		return s.end(tx, actor, r, staging.StateStopped, fmt.Sprintf(
+			"%s of the canary %s refused since the trial began, and %d stop it", connections(refused), wereRefused(refused), r.StopAt))
+	case step == staging.StepAdvance:
+		s.logger.InfoContext(ctx, "advanced a rollout", "rollout", r.ID, "refused", refused)
+		return s.advance(tx, actor, r, fmt.Sprintf("the trial lasted %s, with %s refused", r.AdvanceAfter, connections(refused)))
+	default:
+		return nil
+	}
 }
 
 func connections(n int) string {

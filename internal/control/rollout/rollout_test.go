@@ -26,24 +26,26 @@ import (
 	"interdict/internal/store"
 )
 
-// onEach runs a test on every kind of store.
-func onEach(t *testing.T, test func(t *testing.T, s *controltest.Server)) {
-	t.Helper()
-	for _, e := range controltest.Engines(postgres) {
-		t.Run(e.Name, func(t *testing.T) { test(t, controltest.Start(t, e.Config(t), controltest.NewClock())) })
-	}
-}
-
 // house is a server with a canary, a device in it, and one that is not.
 type house struct {
 	*controltest.Server
 
+	t            *testing.T
 	canary       string
 	first, other *controltest.Device
 }
 
-func newHouse(s *controltest.Server) *house {
-	h := &house{Server: s}
+// onEach runs a test on every kind of store.
+func onEach(t *testing.T, test func(*house)) {
+	t.Helper()
+	for _, e := range controltest.Engines(postgres) {
+		t.Run(e.Name, func(t *testing.T) { test(newHouse(t, controltest.Start(t, e.Config(t), controltest.NewClock()))) })
+	}
+}
+
+func newHouse(t *testing.T, s *controltest.Server) *house {
+	t.Helper()
+	h := &house{Server: s, t: t}
 	h.canary = s.NewGroup(groups.NewGroup{Name: "pilot"})
 	h.first, h.other = s.NewDevice("first", "pilot"), s.NewDevice("other")
 	return h
@@ -70,7 +72,7 @@ func (h *house) refused(d *controltest.Device, policy string, count int) {
 }
 
 // wantBlocked checks whether a device is told to block iTunes.
-func wantBlocked(t *testing.T, d *controltest.Device, want bool) {
+func wantBlocked(t *testing.T, d *controltest.Device, want bool) { //nolint:revive // flag-parameter: it is what is compared
 	t.Helper()
 	d.Fetch()
 	if _, got := d.Record(bundle.KindIndicator, "itunes:itunes.apple.com"); got != want {
@@ -111,8 +113,8 @@ func blockPolicy(name string) rollout.NewRollout {
 }
 
 func TestATagGoesToTheCanaryThenToAllThenBack(t *testing.T) {
-	onEach(t, func(t *testing.T, s *controltest.Server) {
-		h := newHouse(s)
+	onEach(t, func(h *house) {
+		t := h.t
 		v := h.begin(t, tagItunes())
 		if v.State != staging.StateTrial || v.CanaryName != "pilot" || v.Target != (rollout.Target{Kind: "tag", ID: "itunes", Name: "iTunes"}) {
 			t.Errorf("the trial is %+v", v)
@@ -143,8 +145,8 @@ func TestATagGoesToTheCanaryThenToAllThenBack(t *testing.T) {
 }
 
 func TestAPolicyGoesToTheCanaryThenToAllThenBack(t *testing.T) {
-	onEach(t, func(t *testing.T, s *controltest.Server) {
-		h := newHouse(s)
+	onEach(t, func(h *house) {
+		t := h.t
 		id := h.NewPolicy("office", fleet.ModeAudit)
 		v := h.begin(t, blockPolicy("office"))
 		wantMode(t, h.first, fleet.ModeBlock)
@@ -161,7 +163,7 @@ func TestAPolicyGoesToTheCanaryThenToAllThenBack(t *testing.T) {
 		if err != nil || len(history.Items) != 3 {
 			t.Errorf("the policy's history is %+v (%v)", history.Items, err)
 		}
-		if _, _, err := h.Rollouts.Undo(t.Context(), controltest.Admin(), "office"); err != nil {
+		if _, _, err = h.Rollouts.Undo(t.Context(), controltest.Admin(), "office"); err != nil {
 			t.Fatal(err)
 		}
 		wantMode(t, h.other, fleet.ModeAudit)
@@ -172,7 +174,7 @@ func TestAPolicyGoesToTheCanaryThenToAllThenBack(t *testing.T) {
 }
 
 func TestAnAssignmentIsTriedOutByOneDevice(t *testing.T) {
-	h := newHouse(controltest.OnSQLite(t))
+	h := newHouse(t, controltest.OnSQLite(t))
 	p, _, err := h.CreatePolicy(t.Context(), controltest.Admin(), control.NewPolicy{Name: "new", Settings: fleet.Settings{NetworkProtection: fleet.ModeBlock}})
 	if err != nil {
 		t.Fatal(err)
@@ -191,8 +193,8 @@ func TestAnAssignmentIsTriedOutByOneDevice(t *testing.T) {
 }
 
 func TestTooManyRefusalsStopATrial(t *testing.T) {
-	onEach(t, func(t *testing.T, s *controltest.Server) {
-		h := newHouse(s)
+	onEach(t, func(h *house) {
+		t := h.t
 		id := h.NewPolicy("office", fleet.ModeAudit)
 		h.refused(h.first, id, 100)
 		h.Clock.Advance(time.Minute)
@@ -227,7 +229,7 @@ func evaluate(t *testing.T, h *house) {
 }
 
 func TestAQuietTrialAdvancesInTime(t *testing.T) {
-	h := newHouse(controltest.OnSQLite(t))
+	h := newHouse(t, controltest.OnSQLite(t))
 	n := tagItunes()
 	n.AdvanceAfter, n.StopAt = "4h", 10
 	v := h.begin(t, n)
@@ -244,7 +246,7 @@ func TestAQuietTrialAdvancesInTime(t *testing.T) {
 }
 
 func TestWhatIsOnTrialStaysAsItIs(t *testing.T) {
-	h := newHouse(controltest.OnSQLite(t))
+	h := newHouse(t, controltest.OnSQLite(t))
 	admin := controltest.Admin()
 	id := h.NewPolicy("office", fleet.ModeAudit)
 	tag, policy := h.begin(t, tagItunes()), h.begin(t, blockPolicy("office"))
@@ -291,7 +293,7 @@ func TestWhatIsOnTrialStaysAsItIs(t *testing.T) {
 }
 
 func TestWhatWasChangedSinceIsNotUndone(t *testing.T) {
-	h := newHouse(controltest.OnSQLite(t))
+	h := newHouse(t, controltest.OnSQLite(t))
 	admin := controltest.Admin()
 	id := h.NewPolicy("office", fleet.ModeAudit)
 	for _, n := range []rollout.NewRollout{tagItunes(), blockPolicy("office")} {
@@ -314,7 +316,7 @@ func TestWhatWasChangedSinceIsNotUndone(t *testing.T) {
 }
 
 func TestWhatCannotBeTriedOut(t *testing.T) {
-	h := newHouse(controltest.OnSQLite(t))
+	h := newHouse(t, controltest.OnSQLite(t))
 	h.NewPolicy("office", fleet.ModeBlock)
 	with := func(change func(*rollout.NewRollout)) rollout.NewRollout {
 		n := tagItunes()
@@ -350,7 +352,7 @@ func TestWhatCannotBeTriedOut(t *testing.T) {
 
 func TestTwoServersEndATrialOnce(t *testing.T) {
 	c, clock := store.Config{URL: postgres.URL(t)}, controltest.NewClock()
-	h := newHouse(controltest.Start(t, c, clock))
+	h := newHouse(t, controltest.Start(t, c, clock))
 	second := controltest.Start(t, c, clock)
 	n := tagItunes()
 	n.AdvanceAfter = "1h"
@@ -379,7 +381,7 @@ func TestTwoServersEndATrialOnce(t *testing.T) {
 }
 
 func TestWhatDevicesReportIsLookedAtAtOnce(t *testing.T) {
-	h := newHouse(controltest.OnSQLite(t))
+	h := newHouse(t, controltest.OnSQLite(t))
 	n := tagItunes()
 	n.StopAt = 1
 	v := h.begin(t, n)
