@@ -94,10 +94,10 @@ func TestUsersAreToldNothingWhereNotificationsAreOff(t *testing.T) {
 	// The one that comes is that of the second app: had the first been told,
 	// it would come before.
 	f.tag(t, "spotify", "unsanctioned")
-	f.admin(t, "policy", "set", policy, "--notifications", "on", "--wait")
+	f.settings(t, "--notifications", "on", "--notification-text", "Not {app} ({host}), please. Ask {contact}.", "--support-contact", "Ada")
 	refused(t, "another unsanctioned app", f.curlAs(t, alice, "https://open.spotify.com/"))
-	if note := desk.Next(); note.Title != "Spotify is blocked" {
-		t.Errorf("the desktop shows %q", note.Title)
+	if note := desk.Next(); note.Title != "Spotify is blocked" || note.Body != "Not Spotify (open.spotify.com), please. Ask Ada." {
+		t.Errorf("the desktop shows %+v", note)
 	}
 	desk.Silent()
 }
@@ -122,10 +122,31 @@ func TestARevokedBypassEndsAtOnce(t *testing.T) {
 	f.waitBypass(t, "wetransfer", reason)
 	f.waitActivity(t, "wetransfer")
 	open := f.downloadAs(t, alice, host)
+	if active := f.bypasses(t, "wetransfer"); len(active) != 1 || active[0].User != alice || active[0].Reason != reason {
+		t.Errorf("the server says that these have gone on: %+v", active)
+	}
 
 	start := time.Now()
 	f.admin(t, "bypass", "revoke", "wetransfer", "--user", alice, "--wait")
 	ends(t, "what was open when the bypass was revoked", open)
 	t.Logf("it was cut %s after the bypass was revoked", time.Since(start).Round(time.Millisecond))
 	refused(t, "after the bypass was revoked", f.curlAs(t, alice, "https://"+host+"/"))
+	if active := f.bypasses(t, "wetransfer"); len(active) != 0 {
+		t.Errorf("after that the server says that these have gone on: %+v", active)
+	}
+}
+
+// bypass is one that counts now, as the server knows.
+type bypass struct {
+	User   string `json:"user"`
+	Reason string `json:"reason"`
+}
+
+func (f *fixture) bypasses(t *testing.T, appID string) []bypass {
+	t.Helper()
+	var all []bypass
+	if err := f.site.AdminList(t.Context(), &all, "bypass", "list", "--app", appID); err != nil {
+		t.Error(err)
+	}
+	return all
 }

@@ -114,3 +114,21 @@ func TestAUserWhoseRequestIsDeniedIsToldWhy(t *testing.T) {
 	refused(t, "after the request was denied", f.curlAs(t, alice, "https://"+host+"/"))
 	f.inAuditLog(t, "access.deny", q.ID)
 }
+
+func TestAccessThatIsTakenBackEndsAtOnce(t *testing.T) {
+	f := installUsers(t)
+	f.mode(t, fleet.ModeBlock)
+	f.tag(t, "asana", "unsanctioned")
+	const host = "revoked.asana.com"
+	page := f.whyPage(t, alice, host)
+	f.post(t, alice, page+"/request", "")
+	q := f.waitRequest(t, "asana")
+	f.admin(t, "request", "approve", q.ID, "--scope", "device", "--wait")
+	until(t, "another user of the device has access", f.worksNow(t, bob, "https://"+host+"/"))
+	open := f.downloadAs(t, bob, host)
+	f.admin(t, "request", "revoke", q.ID, "--wait")
+	ends(t, "what was open when access was taken back", open)
+	refused(t, "after access was taken back", f.curlAs(t, bob, "https://"+host+"/"))
+	f.waitPage(t, page, "the approval was taken back")
+	f.inAuditLog(t, "access.revoke", q.ID)
+}
