@@ -277,6 +277,7 @@ func (s *site) runWith(change func(*Platform)) *running {
 	select {
 	case <-ready:
 	case err := <-r.ended:
+		r.ended <- nil
 		s.t.Fatalf("the agent ended: %v", err)
 	case <-time.After(patience):
 		s.t.Fatal("the agent is not ready")
@@ -287,10 +288,23 @@ func (s *site) runWith(change func(*Platform)) *running {
 // end stops the agent and checks that it ends without a fault.
 func (r *running) end() {
 	r.stop()
-	if err := <-r.ended; err != nil {
+	if err := soon(r.lab.t, "the agent ends", r.ended); err != nil {
 		r.lab.t.Errorf("the agent ended with %v", err)
 	}
 	r.ended <- nil
+}
+
+// soon returns what comes from a channel. Where nothing does it says what
+// everybody waits for.
+func soon[T any](t *testing.T, what string, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(3 * patience):
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("never: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
+	}
+	return v
 }
 
 func (s *site) events() []event.Event {

@@ -57,7 +57,7 @@ func TestUnenrolWithoutAServerChangesNothing(t *testing.T) {
 	if err := r.Unenroll(t.Context(), Unenrolment{Local: true, KeepEvents: true}); err != nil {
 		t.Errorf("locally: %v", err)
 	}
-	if err := <-r.ended; err != nil || s.dir.Enrolled() == nil {
+	if err := soon(t, "the agent ends", r.ended); err != nil || s.dir.Enrolled() == nil {
 		t.Errorf("locally: ended with %v, identity %v", err, s.dir.Enrolled())
 	}
 	left, err := filepath.Glob(s.dir.Path("*"))
@@ -87,7 +87,7 @@ func TestWhatHappenedIsSentBeforeTheDeviceGoes(t *testing.T) {
 	case <-time.After(100 * time.Millisecond):
 	}
 	close(s.busy)
-	if err := <-done; err != nil {
+	if err := soon(t, "it is unenrolled", done); err != nil {
 		t.Fatal(err)
 	}
 	s.mu.Lock()

@@ -39,8 +39,8 @@ func (s *site) asking(host string) *running {
 		}
 	})
 	answered := make(chan netguard.Verdict, 1)
-	(<-handlers).Handle(webRequest(host), func(v netguard.Verdict) { answered <- v })
-	<-answered
+	soon(s.t, "packets are handled", handlers).Handle(webRequest(host), func(v netguard.Verdict) { answered <- v })
+	soon(s.t, "a packet is answered", answered)
 	return r
 }
 
