@@ -191,13 +191,11 @@ change, and names those that are offline and will do so when they return.`,
   interdict app tag itunes none`,
 		Args: usage.AtLeast("ID", "TAG"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			apps, tag := args[:len(args)-1], cloudapp.Tag(args[len(args)-1])
-			tags := []cloudapp.Tag{cloudapp.TagSanctioned, cloudapp.TagUnsanctioned, cloudapp.TagMonitored, cloudapp.TagNone}
-			if !slices.Contains(tags, tag) {
-				return fault.New(fault.Invalid, "the tag %q is not known", tag).
-					WithHint("the last argument is the tag: sanctioned, unsanctioned, monitored or none")
+			apps, tag, err := readTag(args)
+			if err != nil {
+				return err
 			}
-			if err := scope.Read(cmd); err != nil {
+			if err = scope.Read(cmd); err != nil {
 				return err
 			}
 			request := map[string]any{"apps": apps, "tag": tag, "scope": scope.Profile}
@@ -207,10 +205,7 @@ change, and names those that are offline and will do so when they return.`,
 			if try, err := trial.Wanted(cmd); err != nil {
 				return err
 			} else if try {
-				if len(apps) != 1 {
-					return usage.Fault(cmd, "with --canary tag one app at a time")
-				}
-				return trial.Start(s, cmd, wait, rolloutcmd.Change{Tag: &rolloutcmd.TagChange{App: apps[0], Tag: tag, Scope: scope.Profile}})
+				return tryTag(s, cmd, &trial, wait, apps, rolloutcmd.TagChange{Tag: tag, Scope: scope.Profile})
 			}
 			c, err := s.Client()
 			if err != nil {
@@ -228,4 +223,24 @@ change, and names those that are offline and will do so when they return.`,
 	trial.Add(cmd)
 	wait.Add(cmd)
 	return cmd
+}
+
+// readTag tells the arguments apart: apps, and last the tag.
+func readTag(args []string) (apps []string, tag cloudapp.Tag, err error) {
+	apps, tag = args[:len(args)-1], cloudapp.Tag(args[len(args)-1])
+	tags := []cloudapp.Tag{cloudapp.TagSanctioned, cloudapp.TagUnsanctioned, cloudapp.TagMonitored, cloudapp.TagNone}
+	if !slices.Contains(tags, tag) {
+		return nil, "", fault.New(fault.Invalid, "the tag %q is not known", tag).
+			WithHint("the last argument is the tag: sanctioned, unsanctioned, monitored or none")
+	}
+	return apps, tag, nil
+}
+
+// tryTag starts the trial of the tag of one app.
+func tryTag(s *session.Session, cmd *cobra.Command, t *rolloutcmd.Trial, wait session.Wait, apps []string, change rolloutcmd.TagChange) error {
+	if len(apps) != 1 {
+		return usage.Fault(cmd, "with --canary tag one app at a time")
+	}
+	change.App = apps[0]
+	return t.Start(s, cmd, wait, rolloutcmd.Change{Tag: &change})
 }

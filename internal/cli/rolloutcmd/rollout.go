@@ -228,16 +228,16 @@ func (r view) devices() string {
 	if r.Progress == nil {
 		return ""
 	}
-	text := fmt.Sprintf("applied on %d of %s", r.Progress.Applied, output.Count(r.Progress.Total, "device", "devices"))
+	parts := []string{fmt.Sprintf("applied on %d of %s", r.Progress.Applied, output.Count(r.Progress.Total, "device", "devices"))}
 	for _, part := range []struct {
 		n    int
 		word string
 	}{{r.Progress.Pending, "pending"}, {r.Progress.Offline, "offline"}, {r.Progress.Failed, "failed"}} {
 		if part.n > 0 {
-			text += fmt.Sprintf(", %d %s", part.n, part.word)
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.word))
 		}
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 func by(at time.Time, who string) string {

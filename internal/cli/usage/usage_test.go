@@ -4,6 +4,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/usage"
@@ -15,11 +16,12 @@ func shop() *cobra.Command {
 	nothing := func(*cobra.Command, []string) error { return nil }
 	buy := &cobra.Command{Use: "buy WHAT WHERE", Args: usage.Exactly("WHAT", "WHERE"), RunE: nothing}
 	look := &cobra.Command{Use: "look WHAT...", Args: usage.AtLeast("WHAT"), RunE: nothing}
+	ask := &cobra.Command{Use: "ask [WHOM]", Args: usage.AtMost("WHOM"), RunE: nothing}
 	change := &cobra.Command{Use: "change", Args: usage.Exactly(), RunE: func(cmd *cobra.Command, _ []string) error { return usage.CheckEdit(cmd) }}
 	change.Flags().Int("price", 0, "")
 	change.Flags().Bool("wait", false, "")
 	change.Flags().Duration("timeout", 0, "")
-	root := usage.Parent("shop", "A shop", "", buy, look, change)
+	root := usage.Parent("shop", "A shop", "", buy, look, ask, change)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(usage.FlagFault)
 	usage.AddHelp(root)
@@ -39,6 +41,8 @@ func TestWhoTypesSomethingElseIsToldWhatIsWrong(t *testing.T) {
 		{"an argument too many", []string{"buy", "a", "b", "c"}, `there is an argument too many: "c"`},
 		{"any number", []string{"look", "a", "b", "c"}, ""},
 		{"at least one is missing", []string{"look"}, "WHAT is missing"},
+		{"an argument that may be missing", []string{"ask"}, ""},
+		{"an argument more than may be there", []string{"ask", "a", "b"}, `there is an argument too many: "b"`},
 		{"an unknown command", []string{"sell"}, `unknown command "sell" for "shop"`},
 		{"help about an unknown command", []string{"help", "sell"}, `unknown command "sell" for "shop"`},
 		{"an edit", []string{"change", "--price", "3"}, ""},
@@ -58,6 +62,40 @@ func TestWhoTypesSomethingElseIsToldWhatIsWrong(t *testing.T) {
 			}
 			if fault.CodeOf(err) != fault.Invalid || err.Error() != tc.want {
 				t.Errorf("got %v, want invalid: %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestHelpAboutWhatIsNotThereIsAMistake(t *testing.T) {
+	root := shop()
+	help := usage.AddHelp(root)
+	root.SetArgs([]string{"buy", "--help"})
+	if err := root.Execute(); err != nil || help.Misused() != nil {
+		t.Errorf("got %v and %v, want help", err, help.Misused())
+	}
+	root.SetArgs([]string{"sell", "--help"})
+	if err := root.Execute(); err != nil || fault.CodeOf(help.Misused()) != fault.Invalid {
+		t.Errorf("got %v and %v, want that there is no such command", err, help.Misused())
+	}
+}
+
+func TestLabels(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		pairs []string
+		want  map[string]string
+		fails bool
+	}{
+		{"none", nil, nil, false},
+		{"several, one of them empty", []string{"site=berlin", "finance=", "a=b=c"}, map[string]string{"site": "berlin", "finance": "", "a": "b=c"}, false},
+		{"no value", []string{"site"}, nil, true},
+		{"no key", []string{"=berlin"}, nil, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := usage.Labels("label", tc.pairs)
+			if diff := cmp.Diff(tc.want, got); diff != "" || (fault.CodeOf(err) == fault.Invalid) != tc.fails {
+				t.Errorf("%q: got %v, want failure %t (-want +got):\n%s", tc.pairs, err, tc.fails, diff)
 			}
 		})
 	}
