@@ -45,7 +45,7 @@ func TestEverySettingOfAPolicyReachesTheDeviceAndLeavesWithIt(t *testing.T) {
 		create = append(create, "--"+strings.ReplaceAll(name, "_", "-"), want[name])
 	}
 	before := f.settingsOf(t)
-	seen := f.countEvents(t)
+	seen := f.seenEvents(t)
 	f.policy(t, "every", create...)
 	for name, value := range want {
 		if got := f.settingsOf(t)[name]; got.Value != value || got.Channel != string(fleet.ChannelServer) {
@@ -61,7 +61,7 @@ func TestEverySettingOfAPolicyReachesTheDeviceAndLeavesWithIt(t *testing.T) {
 	}
 
 	// Nothing stays behind; what the next policy in line sets comes from it.
-	seen = f.countEvents(t)
+	seen = f.seenEvents(t)
 	f.admin(t, "policy", "delete", "every", "--force", "--wait")
 	if after := f.settingsOf(t); !maps.Equal(after, before) {
 		t.Errorf("before the policy the settings were\n%v\nand after it\n%v", before, after)
@@ -103,25 +103,32 @@ func (f *fixture) policyID(t *testing.T, name string) string {
 // change is what a 5007 event says of a setting.
 type change struct{ before, now, channel, policy string }
 
-func (f *fixture) countEvents(t *testing.T) int {
+// seenEvents are the ids of the events in anna's log. Their order is no help:
+// one that is written again moves on.
+func (f *fixture) seenEvents(t *testing.T) map[string]bool {
 	t.Helper()
 	all, err := f.site.Events(t.Context(), hostInside)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(all)
+	seen := make(map[string]bool, len(all))
+	for _, e := range all {
+		seen[e.ID] = true
+	}
+	return seen
 }
 
-// changesBy are what anna's 5007 events since the first few say, by setting.
-func (f *fixture) changesBy(t *testing.T, seen int) map[string]change {
+// changesBy are what anna's 5007 events that were not seen before say, by
+// setting.
+func (f *fixture) changesBy(t *testing.T, seen map[string]bool) map[string]change {
 	t.Helper()
 	all, err := f.site.Events(t.Context(), hostInside)
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := make(map[string]change)
-	for _, e := range all[seen:] {
-		if e.EventID == event.IDConfigChanged {
+	for _, e := range all {
+		if e.EventID == event.IDConfigChanged && !seen[e.ID] {
 			found[e.Change.Setting] = change{e.Change.Old, e.Change.New, e.Change.Channel, e.PolicyID}
 		}
 	}
