@@ -135,7 +135,7 @@ func New(ctx context.Context, c Config) (*Service, error) {
 	s.index = cloudapp.NewIndex(s.apps)
 	s.compiler = audience.New(audience.Config{Index: s.index, Protected: s.protected})
 	s.hub = presence.NewHub()
-	s.presence = presence.NewTable()
+	s.presence = presence.NewTable(s.instance)
 	s.noted = newNotes()
 	if err := s.loadKeys(ctx); err != nil {
 		return nil, err

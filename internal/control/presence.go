@@ -39,6 +39,11 @@ func (s *Service) freshPresence(ctx context.Context) error {
 	if !s.store.Shared() || age < remoteInterval {
 		return nil
 	}
+	return s.learnPresence(ctx, since, now)
+}
+
+// learnPresence reads what other servers wrote since a time.
+func (s *Service) learnPresence(ctx context.Context, since, now time.Time) error {
 	return s.store.View(ctx, func(tx *store.Tx) error {
 		states, err := tx.DeviceStates(since.Add(-remoteOverlap))
 		if err == nil {
@@ -65,6 +70,13 @@ func (s *Service) presenceLoop(ctx context.Context) {
 }
 
 func (s *Service) flushPresence(ctx context.Context) error {
+	if s.store.Shared() && s.presence.Leaving() {
+		now := s.now()
+		since, _ := s.presence.RemoteAge(now)
+		if err := s.learnPresence(ctx, since, now); err != nil {
+			return err
+		}
+	}
 	states := s.presence.Take()
 	if err := s.store.PutDeviceStates(ctx, states...); err != nil {
 		s.presence.Retry(states)

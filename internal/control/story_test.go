@@ -204,6 +204,34 @@ func TestTwoServersShareADatabase(t *testing.T) {
 	}
 }
 
+func TestADeviceGoesFromOneServerToAnother(t *testing.T) {
+	c, clk := store.Config{URL: postgres.URL(t)}, controltest.NewClock()
+	one, two := controltest.Start(t, c, clk), controltest.Start(t, c, clk)
+	d := one.NewDevice("d")
+	left := d.Open()
+	d.Apply()
+	clk.Advance(time.Second)
+	d.Server = two
+	session := d.Open()
+	defer session.Close()
+	one.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned})
+	controltest.Next(t, session, bundle.MessageHello)
+	controltest.Next(t, session, bundle.MessageNudge)
+	d.Apply()
+	clk.Advance(time.Second)
+	// Only now does the first server notice, and writes down what it knows.
+	left.Close()
+	clk.Advance(time.Second)
+	one.End()
+	clk.Advance(time.Second)
+	three := controltest.Start(t, c, clk)
+	for name, s := range map[string]*controltest.Server{"the one it came to": two, "one that knows it from the database": three} {
+		if v, err := s.Device(t.Context(), "d"); err != nil || v.State() != fleet.StateApplied || !v.Online {
+			t.Errorf("to %s it is %s, online %v (%v), want it applied and online", name, v.State(), v.Online, err)
+		}
+	}
+}
+
 func TestADeviceThatChangesGroupsGetsAHigherVersion(t *testing.T) {
 	for _, e := range controltest.Engines(postgres) {
 		t.Run(e.Name, func(t *testing.T) {

@@ -15,6 +15,9 @@ import (
 // Table has what devices say of themselves. The server a device is connected
 // to knows it first and writes it down in batches.
 type Table struct {
+	// server is what this server is called in states.
+	server string
+
 	// mu guards the following.
 	mu     sync.RWMutex
 	states map[fleet.DeviceID]store.DeviceState
@@ -23,9 +26,9 @@ type Table struct {
 	remoteAt time.Time
 }
 
-// NewTable returns a table that knows nothing.
-func NewTable() *Table {
-	return &Table{states: make(map[fleet.DeviceID]store.DeviceState), dirty: make(map[fleet.DeviceID]bool)}
+// NewTable returns a table that knows nothing, for a server.
+func NewTable(server string) *Table {
+	return &Table{server: server, states: make(map[fleet.DeviceID]store.DeviceState), dirty: make(map[fleet.DeviceID]bool)}
 }
 
 // Get returns the state of a device, the zero value if it is not known.
@@ -79,16 +82,57 @@ func (p *Table) Retry(states []store.DeviceState) {
 	}
 }
 
+// Leaving reports whether Take would return devices that are no longer
+// connected here. They may have come to another server meanwhile, so what other
+// servers wrote should be learned first.
+func (p *Table) Leaving() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for id := range p.dirty {
+		if p.states[id].Server == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // Learn takes what other servers wrote, unless it is known better here.
 func (p *Table) Learn(states []store.DeviceState, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remoteAt = now
-	for _, state := range states {
-		if have, known := p.states[state.Device]; !known || state.UpdatedAt.After(have.UpdatedAt) {
-			p.states[state.Device] = state
+	for i := range states {
+		p.learn(&states[i])
+	}
+}
+
+// learn is called with mu held. When a device goes from one server to another,
+// the one that it left may notice last: it has no say then.
+func (p *Table) learn(written *store.DeviceState) {
+	id := written.Device
+	have, known := p.states[id]
+	newer := written.UpdatedAt.After(have.UpdatedAt)
+	next := have
+	switch {
+	case !known:
+		next = *written
+	case have.Server == p.server && written.Server == "" && newer:
+		p.dirty[id] = true
+	case have.Server == "" && written.Server != "" && written.Server != p.server:
+		next = *written
+		delete(p.dirty, id)
+	case newer:
+		next = *written
+	}
+	for _, other := range []*store.DeviceState{&have, written} {
+		if other.Applied.At.After(next.Applied.At) {
+			next.Applied = other.Applied
+		}
+		if other.LastSeen.After(next.LastSeen) {
+			next.LastSeen = other.LastSeen
 		}
 	}
+	p.states[id] = next
 }
 
 // RemoteAge says when Learn was last called, and how long ago that is.
