@@ -232,4 +232,3 @@ func TestExplainSaysWhatBlocksANameThatShouldNotBe(t *testing.T) {
 		})
 	})
 }
-
