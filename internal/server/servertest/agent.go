@@ -154,6 +154,7 @@ func (a *Agent) Run(ctx context.Context, applied func(bundle.Header, bundle.Set)
 			return nil
 		case bundle.MessageAsk:
 			return a.answer(ctx, m.Question)
+		case bundle.MessageHello, bundle.MessageNudge, bundle.MessageSync, bundle.MessageRequests:
 		}
 		if m.Type != bundle.MessageSync && m.Digest == a.Have.Digest {
 			return nil
