@@ -222,30 +222,11 @@ func (a *agent) run(ctx context.Context) (err error) {
 	defer a.accounts.Close()
 	a.users = a.newUsers(ctx)
 	defer a.users.close()
-	a.observer = newObserver(observerConfig{
-		Finder: a.cfg.Platform.Finder, Health: a.health, Log: a.cfg.Log, Record: func(ctx context.Context, e event.Event) {
-			a.journal.Record(ctx, e)
-			a.users.refused(e)
-		},
-		Why: a.users.why,
-	})
 	a.uses = a.openUses(ctx)
-	inspector, err := netguard.NewInspector(netguard.InspectorConfig{
-		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,
-		Users: a.accounts, Used: a.uses.used(), Replier: a.cfg.Platform.Replier,
-	})
+	inspector, err := a.assemble()
 	if err != nil {
 		return err
 	}
-	a.enforcer = newEnforcer(enforcerConfig{
-		Platform: a.cfg.Platform, Inspector: inspector, Observer: a.observer, Journal: a.journal,
-		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL), Changed: a.settingsChanged, Revoked: a.users.appeals.Revoke,
-		Health: a.health, Log: a.cfg.Log,
-	})
-	a.locals = local.New(local.Config{
-		Dir: a.cfg.Dir, PolicyDir: a.cfg.PolicyDir, Environ: a.cfg.Environ, Protected: protected(a.id.ServerURL),
-		Apply: a.enforcer.SetLocal, Journal: a.journal, Health: a.health, Log: a.cfg.Log,
-	})
 	a.observer.start(context.WithoutCancel(ctx))
 	a.uses.start(context.WithoutCancel(ctx))
 	defer func() {
@@ -257,10 +238,7 @@ func (a *agent) run(ctx context.Context) (err error) {
 
 	have := a.enforceLastGood(ctx)
 	if a.managed() {
-		a.uplink = uplink.New(uplink.Config{
-			Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have, Apply: a.enforcer.Apply, Mode: a.enforcer.mode, Suspended: a.enforcer.suspended.Load,
-			Report: a.report, Answer: a.answers().Answer, Refused: a.bundleRefused, Requests: a.users.answered, Spool: a.journal.Spool(), Usage: a.uses.reports(), Health: a.health, Log: a.cfg.Log,
-		})
+		a.uplink = a.newUplink(have)
 		a.settingsChanged(a.enforcer.settings())
 	}
 	control, err := a.listen()
@@ -282,6 +260,46 @@ func (a *agent) run(ctx context.Context) (err error) {
 	g.Go(func() error { return a.users.run(ctx) })
 	g.Go(func() error { return control.serve(ctx) })
 	return g.Wait()
+}
+
+// assemble makes the judging half: who inspects, who observes, and who has
+// what the server and this machine say put into force. Nothing happens yet.
+func (a *agent) assemble() (inspector *netguard.Inspector, err error) {
+	a.observer = newObserver(observerConfig{
+		Finder: a.cfg.Platform.Finder, Health: a.health, Log: a.cfg.Log, Record: func(ctx context.Context, e event.Event) {
+			a.journal.Record(ctx, e)
+			a.users.refused(e)
+		},
+		Why: a.users.why,
+	})
+	inspector, err = netguard.NewInspector(netguard.InspectorConfig{
+		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,
+		Users: a.accounts, Used: a.uses.used(), Replier: a.cfg.Platform.Replier,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.enforcer = newEnforcer(enforcerConfig{
+		Platform: a.cfg.Platform, Inspector: inspector, Observer: a.observer, Journal: a.journal,
+		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL),
+		Changed: a.settingsChanged, Revoked: a.users.appeals.Revoke, Health: a.health, Log: a.cfg.Log,
+	})
+	a.locals = local.New(local.Config{
+		Dir: a.cfg.Dir, PolicyDir: a.cfg.PolicyDir, Environ: a.cfg.Environ, Protected: protected(a.id.ServerURL),
+		Apply: a.enforcer.SetLocal, Journal: a.journal, Health: a.health, Log: a.cfg.Log,
+	})
+	return inspector, nil
+}
+
+// newUplink makes what keeps in touch with the server, which begins with the
+// bundle that there is.
+func (a *agent) newUplink(have state.Bundle) *uplink.Uplink {
+	return uplink.New(uplink.Config{
+		Dir: a.cfg.Dir, Identity: a.id, Facts: a.cfg.Facts, Have: have,
+		Apply: a.enforcer.Apply, Mode: a.enforcer.mode, Suspended: a.enforcer.suspended.Load, Report: a.report,
+		Answer: a.answers().Answer, Refused: a.bundleRefused, Requests: a.users.answered,
+		Spool: a.journal.Spool(), Usage: a.uses.reports(), Health: a.health, Log: a.cfg.Log,
+	})
 }
 
 // enforceLastGood puts the bundle on disk into force, with what the machine's
