@@ -37,7 +37,7 @@ func Isolated(tb testing.TB) bool {
 		}
 		tb.Skip(reason)
 	}
-	arguments := []string{"-test.run=^" + tb.Name() + "$", "-test.v", "-test.timeout=20s"}
+	arguments := []string{"-test.run=^" + tb.Name() + "$", "-test.v", "-test.timeout=1m"}
 	if _, ok := tb.(*testing.B); ok {
 		arguments = []string{"-test.run=^$", "-test.bench=^" + tb.Name() + "$", "-test.benchmem"}
 	}
