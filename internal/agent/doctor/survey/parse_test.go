@@ -166,7 +166,8 @@ func TestProgramsAreFoundWithTheirSocketsAndNamespaces(t *testing.T) {
 		"thread-self/ns/net": link("net:[1]"),
 		"1/comm":             text("systemd\n"), "1/ns/net": link("net:[1]"),
 		"7/comm": text("suricata\n"), "7/ns/net": link("net:[1]"), "7/fd/3": link("socket:[55]"), "7/fd/4": link("/dev/null"), "7/fd/5": link("socket:[56]"),
-		"8/comm": text("nginx\n"), "8/ns/net": link("net:[2]"),
+		"2/comm": text("kthreadd\n"), "2/ns/net": link("net:[3]"), "2/cmdline": text(""),
+		"8/comm": text("nginx\n"), "8/ns/net": link("net:[2]"), "8/cmdline": text("nginx\x00"),
 		"9/comm": text("nginx\n"), "9/ns/net": link("net:[2]"),
 		"self/comm": text("x\n"), "10/stat": text(""),
 	}
@@ -177,7 +178,7 @@ func TestProgramsAreFoundWithTheirSocketsAndNamespaces(t *testing.T) {
 	if diff := cmp.Diff([]doctor.Namespace{{Program: "nginx", PID: 8}}, got.namespaces); diff != "" {
 		t.Errorf("namespaces (-want +got):\n%s", diff)
 	}
-	if len(got.all) != 4 {
-		t.Errorf("got %+v, want four programs", got.all)
+	if len(got.all) != 5 {
+		t.Errorf("got %+v, want five programs", got.all)
 	}
 }

@@ -38,7 +38,7 @@ func findPrograms(proc fs.FS, inodes map[uint64]bool) programs {
 		}
 		p := doctor.Program{PID: pid, Name: strings.TrimSpace(string(comm))}
 		found.all = append(found.all, p)
-		if ns, _ := fs.ReadLink(proc, entry.Name()+"/ns/net"); !seen[ns] {
+		if ns, _ := fs.ReadLink(proc, entry.Name()+"/ns/net"); !seen[ns] && !kernelThread(proc, entry.Name()) {
 			seen[ns] = true
 			found.namespaces = append(found.namespaces, doctor.Namespace{Program: p.Name, PID: pid})
 		}
@@ -47,6 +47,14 @@ func findPrograms(proc fs.FS, inodes map[uint64]bool) programs {
 		}
 	}
 	return found
+}
+
+// kernelThread reports whether a process is none of a program: those have no
+// arguments, not even their own name. They are in the first network namespace
+// and send nothing.
+func kernelThread(proc fs.FS, pid string) bool {
+	arguments, err := fs.ReadFile(proc, pid+"/cmdline")
+	return err == nil && len(arguments) == 0
 }
 
 // claim notes which of the sockets asked for a program has open.
