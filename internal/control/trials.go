@@ -30,13 +30,14 @@ func CheckNotOnTrial(tx *store.Tx, kind, id, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range staging.Trials(all) {
-		what := "policy " + name
-		if kind == staging.TargetTag {
-			what = "the tag of app " + name
-		}
-		return fault.New(fault.Conflict, "%s is on trial, by rollout %s", what, r.ID).
-			WithHint("end the trial first: interdict rollout stop %s, or for everybody: interdict rollout advance %s", r.ID, r.ID)
+	trials := staging.Trials(all)
+	if len(trials) == 0 {
+		return nil
 	}
-	return nil
+	r, what := &trials[0], "policy "+name
+	if kind == staging.TargetTag {
+		what = "the tag of app " + name
+	}
+	return fault.New(fault.Conflict, "%s is on trial, by rollout %s", what, r.ID).
+		WithHint("end the trial first: interdict rollout stop %s, or for everybody: interdict rollout advance %s", r.ID, r.ID)
 }

@@ -42,13 +42,10 @@ func TestRefusedConnectionsAreCountedByDevice(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			s := open(t, e.config(t))
 			report := func(device, app, policy string, action event.Action, count int, arrived time.Time) {
-				id := event.IDBlocked
-				switch action {
-				case event.ActionAudited:
-					id = event.IDAudited
-				case event.ActionBypassed:
-					id = event.IDBypassed
-				}
+				id := map[event.Action]event.ID{
+					event.ActionBlocked: event.IDBlocked, event.ActionWarned: event.IDBlocked,
+					event.ActionAudited: event.IDAudited, event.ActionBypassed: event.IDBypassed,
+				}[action]
 				err := s.AddEvents(t.Context(), []store.Ingest{{Arrived: arrived, Event: &event.Event{
 					ID: ulid.Make().String(), Device: device, Time: noon, EventID: id, Action: action, AppID: app, PolicyID: policy, Count: count,
 				}}})
