@@ -237,7 +237,8 @@ func (b *builder) indicator() Link {
 		return broken(LinkIndicator, "interdict app tag "+b.chosen.SparedFor+" unsanctioned",
 			"indicator %s would refuse it, but the name belongs to the app %s, which is left alone here", describe(b.chosen), b.chosen.SparedFor)
 	case i.Expired(b.Now):
-		return broken(LinkIndicator, "interdict indicator set "+i.ID+" --expires never", "indicator %s expired at %s", describe(b.chosen), moment(i.ExpiresAt))
+		// It is deleted by now.
+		return broken(LinkIndicator, fmt.Sprintf("interdict indicator add %s %s --action %s", i.Type, Quote(i.Value), i.Action), "indicator %s expired at %s", describe(b.chosen), moment(i.ExpiresAt))
 	case b.overruling != nil:
 		return broken(LinkIndicator, "interdict indicator delete "+b.overruling.Indicator.ID,
 			"indicator %s says %s, and goes before %s", describe(b.overruling), b.overruling.Indicator.Action, describe(b.chosen))

@@ -107,7 +107,7 @@ func linkCases() []linkCase {
 			f.App, f.Tagging = nil, nil
 			f.Candidates[0].Indicator.Source, f.Candidates[0].Indicator.ExpiresAt = indicator.SourceCustom, noon
 			passes(f)
-		}, "allowed", explain.LinkIndicator, "expired", "--expires never"},
+		}, "allowed", explain.LinkIndicator, "expired", "indicator add domain itunes.apple.com --action block"},
 		{"an allow indicator goes before it", func(f *explain.Facts) {
 			f.Candidates = append(f.Candidates, explain.Candidate{
 				Indicator: indicator.Indicator{ID: "c1", Type: indicator.TypeDomain, Value: "init.itunes.apple.com", Action: indicator.ActionAllow, Source: indicator.SourceCustom},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +107,21 @@ func TestExplainNamesTheLinkThatIsBroken(t *testing.T) {
 				f.indicator(t, "domain", "explain.itunes.apple.com", "--action", "allow")
 			},
 			question: question{decisive: explain.LinkIndicator, says: "says allow, and goes before", mend: "interdict indicator delete "},
+		},
+		{
+			name: "the indicator has expired",
+			arrange: func(t *testing.T) {
+				t.Helper()
+				f.admin(t, "indicator", "add", "domain", "expired.example", "--action", "block", "--expires", "2s", "--wait")
+				until(t, "it has expired", func(ctx context.Context) error {
+					out, err := f.site.Admin(ctx, "indicator", "list", "--search", "expired.example", "--output", "csv")
+					if err == nil && strings.Contains(out, ",expired.example,") {
+						err = errors.New("it is still there")
+					}
+					return err
+				})
+			},
+			question: question{host: "expired.example", decisive: explain.LinkIndicator, says: "expired at ", mend: "interdict indicator add domain expired.example --action block"},
 		},
 		{
 			name: "the name belongs to another app below it, which is left alone",

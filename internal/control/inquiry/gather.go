@@ -23,6 +23,8 @@ type gathering struct {
 	facts   *explain.Facts
 	target  fleet.Target
 	trials  []staging.Rollout
+	// expired are custom indicators that are there no more.
+	expired []indicator.Indicator
 }
 
 func (g *gathering) gather() {
@@ -93,12 +95,16 @@ func (g *gathering) spare(covering []*cloudapp.Tagging) (longest cloudapp.Spare)
 	return longest
 }
 
-// custom finds the custom indicators.
+// custom finds the custom indicators, and those that were there until their
+// time was over.
 func (g *gathering) custom() {
 	for _, i := range g.state.Indicators {
 		if explain.Matches(&i, g.facts.Subject) {
 			g.facts.Candidates = append(g.facts.Candidates, g.candidate(i, fleet.FeatureCustomIndicators))
 		}
+	}
+	for _, i := range g.expired {
+		g.facts.Candidates = append(g.facts.Candidates, g.candidate(i, fleet.FeatureCustomIndicators))
 	}
 }
 

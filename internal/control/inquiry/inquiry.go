@@ -128,8 +128,12 @@ func (s *Service) Explain(ctx context.Context, q Query) (explain.Chain, error) {
 	facts.Policies.Effective = device.Effective
 	facts.GroupName = s.name
 	facts.Policies.Name = s.policyName
+	expired, err := s.expired(ctx, subject)
+	if err != nil {
+		return explain.Chain{}, err
+	}
 	err = s.control.Read(ctx, func(state *audience.State, snapshot *audience.Snapshot) error {
-		g := gathering{service: s, state: state, facts: &facts, target: snapshot.Target(device.ID)}
+		g := gathering{service: s, state: state, facts: &facts, target: snapshot.Target(device.ID), expired: expired}
 		g.gather()
 		return nil
 	})
