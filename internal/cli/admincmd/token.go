@@ -144,7 +144,7 @@ func newTokenListCmd(s *session.Session) *cobra.Command {
 		Short: "List the enrolment tokens, without their secrets",
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}

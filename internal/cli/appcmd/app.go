@@ -75,7 +75,7 @@ func newListCmd(s *session.Session) *cobra.Command {
 			q := url.Values{}
 			client.SetQuery(q, "tag", tag)
 			client.SetQuery(q, "category", category)
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}
@@ -96,7 +96,7 @@ func newSearchCmd(s *session.Session) *cobra.Command {
 		Example: "  interdict app search itunes.apple.com",
 		Args:    usage.AtLeast("WORDS"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}
@@ -114,7 +114,7 @@ func newShowCmd(s *session.Session) *cobra.Command {
 		Example: "  interdict app show itunes",
 		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}

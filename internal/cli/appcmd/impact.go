@@ -89,7 +89,7 @@ func sayImpact(s *session.Session, cmd *cobra.Command, request map[string]any) e
 	if s.Format == output.FormatCSV {
 		return printImpactRows(s, i)
 	}
-	groups, err := s.Names(cmd, "/groups")
+	groups, err := s.Groups(cmd)
 	if err != nil {
 		return err
 	}
@@ -153,11 +153,11 @@ func printImpact(s *session.Session, i impact, groups session.Names) error {
 
 // reach says whom the tag is for, with the sizes of groups.
 func (i *impact) reach() string {
-	named := make(session.Names)
+	known := make(map[string]string)
 	for _, g := range append(i.Include, i.Exclude...) {
-		named[g.ID] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
+		known[g.ID] = fmt.Sprintf("%s (%s)", g.Name, output.Count(g.Devices, "device", "devices"))
 	}
-	return profile.Text(&i.Scope, named.Scope)
+	return profile.Text(&i.Scope, session.NewNames(known).Scope)
 }
 
 // String says by how many apps were used.

@@ -101,7 +101,7 @@ func newDeviceShowCmd(s *session.Session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}

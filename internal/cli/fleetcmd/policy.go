@@ -56,7 +56,7 @@ func newPolicyListCmd(s *session.Session) *cobra.Command {
 		Short: "List the policies",
 		Args:  usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}
@@ -73,7 +73,7 @@ func newPolicyShowCmd(s *session.Session) *cobra.Command {
 		Short: "Show a policy with its settings",
 		Args:  usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func newExportCmd(s *session.Session) *cobra.Command {
 		Example: "  interdict indicator export > indicators.csv",
 		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}

@@ -60,7 +60,7 @@ func newListCmd(s *session.Session) *cobra.Command {
 			client.SetQuery(q, "source", source)
 			client.SetQuery(q, "app", app)
 			client.SetQuery(q, "search", search)
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}
@@ -81,7 +81,7 @@ func newShowCmd(s *session.Session) *cobra.Command {
 		Short: "Show one indicator",
 		Args:  usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			groups, err := s.Names(cmd, "/groups")
+			groups, err := s.Groups(cmd)
 			if err != nil {
 				return err
 			}

@@ -2,42 +2,82 @@ package session
 
 import (
 	"cmp"
+	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
 	"interdict/internal/cli/output"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
 // Names are what people call things, by id. The API refers to groups, policies
-// and devices by id.
-type Names map[string]string
+// and devices by id. The zero value knows none.
+type Names struct {
+	known map[string]string
+	// ask is asked about others, and answers "" if it does not know either.
+	ask func(id string) string
+}
+
+// NewNames returns names by id.
+func NewNames(known map[string]string) Names { return Names{known: known} }
 
 // Names asks for the names of what is in the list at path. They are for people
 // only: JSON has what the API says.
 func (s *Session) Names(cmd *cobra.Command, path string) (Names, error) {
 	if s.Format == output.FormatJSON {
-		return nil, nil //nolint:nilnil // no names is a value, and JSON needs none
+		return Names{}, nil
 	}
 	items, err := s.Items(cmd, path, nil, 0)
 	if err != nil {
-		return nil, err
+		return Names{}, err
 	}
-	n := make(Names, len(items))
+	known := make(map[string]string, len(items))
 	for _, raw := range items {
 		v, err := client.Decode[struct{ ID, Name string }](raw)
 		if err != nil {
-			return nil, err
+			return Names{}, err
 		}
-		n[v.ID] = v.Name
+		known[v.ID] = v.Name
+	}
+	return NewNames(known), nil
+}
+
+// Groups asks for the names of what a scope can have: device groups, and single
+// devices, as device:NAME.
+func (s *Session) Groups(cmd *cobra.Command) (Names, error) {
+	n, err := s.Names(cmd, "/groups")
+	if err != nil || n.known == nil {
+		return n, err
+	}
+	// Few scopes have single devices, and a fleet has many of them.
+	n.ask = func(id string) string {
+		device, ok := fleet.DeviceOf(id)
+		if !ok {
+			return ""
+		}
+		raw, err := s.api.Get(cmd.Context(), "/devices/"+url.PathEscape(string(device)), nil)
+		if err != nil {
+			return "" // what is gone keeps its id
+		}
+		d, err := client.Decode[fleet.Device](raw)
+		if err != nil {
+			return ""
+		}
+		return fleet.DeviceGroup(fleet.DeviceID(d.Name))
 	}
 	return n, nil
 }
 
 // Of returns the name of the thing with an id, the id if there is none.
-func (n Names) Of(id string) string { return cmp.Or(n[id], id) }
+func (n Names) Of(id string) string {
+	if n.known[id] == "" && n.ask != nil {
+		n.known[id] = cmp.Or(n.ask(id), id)
+	}
+	return cmp.Or(n.known[id], id)
+}
 
 // All returns the names of several things.
 func (n Names) All(ids []string) []string {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestWhatHasANameIsCalledByIt(t *testing.T) {
-	names := session.Names{"1": "laptops", "2": "lab"}
+	names := session.NewNames(map[string]string{"1": "laptops", "2": "lab"})
 	for _, tc := range []struct {
 		name  string
 		scope indicator.Scope
@@ -23,7 +23,8 @@ func TestWhatHasANameIsCalledByIt(t *testing.T) {
 			}
 		})
 	}
-	if got := session.Names(nil).List([]string{"1", "2"}); got != "1, 2" {
+	var none session.Names
+	if got := none.List([]string{"1", "2"}); got != "1, 2" {
 		t.Errorf("got %q without names, want the ids", got)
 	}
 }
