@@ -202,6 +202,7 @@ func TestADropInFileAloneRefusesRealConnections(t *testing.T) {
 		}
 	})
 	m.start()
+	m.says("none: this machine is not managed by a server")
 	m.expectWorks("a")
 
 	const block = "settings:\n  network_protection: block\nindicators:\n  - {type: domain, value: " + name + ", action: block}\n"
