@@ -72,6 +72,9 @@ func TestTwoServersOnPostgreSQLAreOne(t *testing.T) {
 	says(t, "the west, of a device in the east", do(t, c.west, "policy", "assign", "base", "--include-group", "everyone", "--wait"),
 		"applied on 1 of 1 device in ")
 	do(t, c.west, "app", "tag", app, "unsanctioned", "--wait")
+	// The server that is asked is not the one that the device is connected to.
+	says(t, "why it is not blocked", do(t, c.west, "explain", "audit.itunes.apple.com", "--device", hostCarl, "--expect", "allowed"),
+		"is NOT blocked, but recorded, on "+hostCarl, "policy base sets network protection to audit", "the kernel asks the agent")
 	works(t, "in audit mode", c.curl(t, hostCarl, "https://audit.itunes.apple.com/"))
 	c.waitUpload(t, event.IDAudited, "audit.itunes.apple.com")
 
