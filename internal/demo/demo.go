@@ -153,7 +153,7 @@ func play(ctx context.Context, opts options, programs string) error {
 	s := site.New(site.Config{Lab: l, Programs: programs, ServerHost: hostServer})
 	st := &story{lab: l, site: s, programs: programs}
 	if !opts.once {
-		st.reachedAs = hostOf(opts.listen)
+		st.reachedAs = listenHost(opts.listen)
 	}
 	err = tell(ctx, r, st)
 	if ctx.Err() == nil && !opts.once {
@@ -195,8 +195,8 @@ func tellAct(ctx context.Context, r *report, st *story, a act) bool {
 	return true
 }
 
-// hostOf returns the host of an address to listen on, "" if it is any.
-func hostOf(address string) string {
+// listenHost returns the host of an address to listen on, "" if it is any.
+func listenHost(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return ""

@@ -102,12 +102,12 @@ func TestAStepThatHangsIsEnded(t *testing.T) {
 	}
 }
 
-func TestHostOf(t *testing.T) {
+func TestListenHost(t *testing.T) {
 	for address, want := range map[string]string{
 		"127.0.0.1:8443": "127.0.0.1", "[2001:db8::1]:8443": "2001:db8::1", ":8443": "", "nonsense": "",
 	} {
-		if got := hostOf(address); got != want {
-			t.Errorf("hostOf(%q) = %q, want %q", address, got, want)
+		if got := listenHost(address); got != want {
+			t.Errorf("listenHost(%q) = %q, want %q", address, got, want)
 		}
 	}
 }

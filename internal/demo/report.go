@@ -10,7 +10,7 @@ import (
 )
 
 // stepPatience bounds one step.
-const stepPatience = 60 * time.Second
+const stepPatience = 30 * time.Second
 
 // The colours of a terminal.
 const (

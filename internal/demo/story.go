@@ -107,6 +107,12 @@ func (st *story) acts() []act {
 			{"A drop-in file on the machine, and its removal", false, st.dropIn},
 			{"A roll-out is stopped by what its canary meets", false, st.rollOut},
 		}},
+		{"Somebody asks why", []step{
+			{"Why is iTunes blocked on " + hostInside + "?", false, st.explainBlocked},
+			{"Why can Alice use it all the same?", false, st.twoUsers(st.explainAllowed)},
+			{"Why is it not blocked on " + hostOutside + "?", false, st.explainNot},
+			{"Is the agent well?", false, st.doctor},
+		}},
 	}
 }
 
