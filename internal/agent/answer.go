@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"interdict/internal/agent/account"
@@ -18,6 +20,9 @@ import (
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
+
+// portHTTPS is where most connections lead.
+const portHTTPS = 443
 
 // answerer says what this device makes of a destination, now.
 type answerer struct {
@@ -44,7 +49,7 @@ func (a *answerer) Answer(ctx context.Context, q bundle.Question) bundle.Answer 
 
 // judge is Answer, with the decision that it tells of.
 func (a *answerer) judge(ctx context.Context, q bundle.Question) (bundle.Answer, verdict.Decision) {
-	s := verdict.Subject{Host: q.Host, Path: q.Path, Addr: q.IP}
+	s := verdict.Subject{Host: q.Host, Path: q.Path, Addr: q.IP, Port: cmp.Or(q.Port, portHTTPS)}
 	if q.User != "" {
 		if s.User = a.user(ctx, q.User); s.User == nil {
 			return bundle.Answer{ID: q.ID, Error: "this device knows no user " + q.User}, verdict.Decision{}
@@ -145,6 +150,14 @@ func (c *control) explain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		q.IP = addr
+	}
+	if port := query.Get("port"); port != "" {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			reply(w, nil, fault.New(fault.Invalid, "%q is not a port", port))
+			return
+		}
+		q.Port = uint16(n)
 	}
 	answer, d := c.a.answers().judge(r.Context(), q)
 	if answer.Error != "" {

@@ -14,8 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"interdict/internal/agent/account"
+	"interdict/internal/agent/channel/local"
 	"interdict/internal/agent/health"
 	"interdict/internal/agent/journal"
+	"interdict/internal/agent/verdict"
 	"interdict/internal/bundle"
 	"interdict/internal/bypass"
 	"interdict/internal/event"
@@ -162,5 +164,20 @@ func TestTheServerGetsAnAnswer(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Error("there was no answer")
+	}
+}
+
+func TestAnAnswerIsForThePortThatIsAskedAbout(t *testing.T) {
+	_, e, set := newLab(t)
+	mustApply(t, e, bundleOf(t, 5, fleet.ModeBlock, ""))
+	if err := e.SetLocal(t.Context(), local.Said{Set: map[string]string{fleet.SettingBypassProtection: "block"}}); err != nil {
+		t.Fatal(err)
+	}
+	a := &answerer{enforcer: e, health: set, events: t.TempDir()}
+	for port, want := range map[uint16]verdict.Step{0: verdict.StepResolver, 853: verdict.StepResolver, 80: verdict.StepNone} {
+		q := bundle.Question{IP: netip.MustParseAddr("1.1.1.1"), Port: port}
+		if got := a.Answer(t.Context(), q); got.Step != string(want) {
+			t.Errorf("port %d: got %+v, want %s", port, got, want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
@@ -49,6 +50,9 @@ func (c *Client) Explain(ctx context.Context, about bundle.Question) (Explanatio
 	q := url.Values{"host": {about.Host}, "path": {about.Path}, "user": {about.User}}
 	if about.IP.IsValid() {
 		q.Set("ip", about.IP.String())
+	}
+	if about.Port != 0 {
+		q.Set("port", strconv.Itoa(int(about.Port)))
 	}
 	var e Explanation
 	err := c.call(ctx, http.MethodGet, pathExplain, q, &e)

@@ -146,6 +146,8 @@ type Question struct {
 	Host string     `json:"host,omitempty"`
 	Path string     `json:"path,omitempty"`
 	IP   netip.Addr `json:"ip,omitzero"`
+	// Port is where a connection would lead; 0 means 443.
+	Port uint16 `json:"port,omitempty"`
 	// User is the login name of one of the device's users; empty for
 	// somebody unknown.
 	User string `json:"user,omitempty"`

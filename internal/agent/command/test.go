@@ -104,7 +104,7 @@ func myself() string {
 // explain asks about a target by its name and, as the packets would show,
 // by each address it has.
 func explain(ctx context.Context, client *agent.Client, t target, addrs []netip.Addr, as string) (agent.Explanation, error) {
-	q := bundle.Question{Host: t.host, Path: t.path, IP: t.addr, User: as}
+	q := bundle.Question{Host: t.host, Path: t.path, IP: t.addr, Port: t.port, User: as}
 	first, err := client.Explain(ctx, q)
 	if err != nil || first.Action != "" {
 		return first, err
