@@ -136,6 +136,21 @@ func TestARevokedBypassEndsAtOnce(t *testing.T) {
 	}
 }
 
+func TestABypassOutlivesTheAgent(t *testing.T) {
+	f := installUsers(t)
+	f.mode(t, fleet.ModeBlock)
+	f.tag(t, "figma", "monitored")
+	const host = "www.figma.com"
+	f.post(t, alice, f.whyPage(t, alice, host)+"/continue", "")
+	until(t, "the user can go on", f.worksNow(t, alice, "https://"+host+"/"))
+	if err := f.site.KillAgent(hostInside); err != nil {
+		t.Fatal(err)
+	}
+	f.startAgent(t)
+	until(t, "the user can go on with the new agent", f.worksNow(t, alice, "https://"+host+"/"))
+	refused(t, "another user", f.curlAs(t, bob, "https://"+host+"/"))
+}
+
 // bypass is one that counts now, as the server knows.
 type bypass struct {
 	User   string `json:"user"`

@@ -132,3 +132,24 @@ func TestAccessThatIsTakenBackEndsAtOnce(t *testing.T) {
 	f.waitPage(t, page, "the approval was taken back")
 	f.inAuditLog(t, "access.revoke", q.ID)
 }
+
+func TestARequestWaitsUntilTheServerIsBack(t *testing.T) {
+	f := installUsers(t)
+	f.mode(t, fleet.ModeBlock)
+	f.tag(t, "airtable", "unsanctioned")
+	page := f.whyPage(t, alice, "www.airtable.com")
+	if err := f.site.KillServer(); err != nil {
+		t.Fatal(err)
+	}
+	f.post(t, alice, page+"/request", "For the inventory.")
+	f.waitPage(t, page, "It is not decided yet")
+	// Not even a power cut loses it.
+	if err := f.site.KillAgent(hostInside); err != nil {
+		t.Fatal(err)
+	}
+	f.startServer(t)
+	f.startAgent(t)
+	if q := f.waitRequest(t, "airtable"); q.User != alice || q.Reason != "For the inventory." {
+		t.Errorf("the server has the request %+v", q)
+	}
+}
