@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"interdict/internal/bundle"
 	"interdict/internal/control/input"
@@ -11,8 +12,14 @@ import (
 	"interdict/internal/store"
 )
 
-// maxNoted bounds how many devices' facts are written in one change.
-const maxNoted = 1000
+const (
+	// maxNoted bounds how many devices' facts are written in one change.
+	maxNoted = 1000
+	// noteInterval is how long to wait between two such changes, so that a
+	// device which says something else all the time does not keep every server
+	// compiling.
+	noteInterval = 50 * time.Millisecond
+)
 
 // Describe puts into a device what it says of itself, made fit to be kept.
 func Describe(d *fleet.Device, f bundle.Facts) {
@@ -138,6 +145,7 @@ func (s *Service) noteLoop(ctx context.Context) {
 			s.logger.ErrorContext(ctx, "writing what devices say of themselves", "error", err)
 			wait(ctx, flushInterval)
 		}
+		wait(ctx, noteInterval)
 	}
 }
 
