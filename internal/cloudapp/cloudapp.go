@@ -6,6 +6,10 @@
 package cloudapp
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"interdict/internal/indicator"
@@ -52,4 +56,15 @@ type Tagging struct {
 	Scope indicator.Profile `json:"scope"`
 	By    string            `json:"tagged_by,omitempty"`
 	At    time.Time         `json:"tagged_at,omitzero"`
+}
+
+// Edition is a number that is the same exactly as long as the tag, its scope
+// and its author are. It is never 0.
+func (t *Tagging) Edition() uint64 {
+	text, err := json.Marshal(t)
+	if err != nil {
+		panic(fmt.Sprintf("writing the tag of %s: %v", t.AppID, err)) // It has only what JSON can say.
+	}
+	sum := sha256.Sum256(text)
+	return binary.BigEndian.Uint64(sum[:]) | 1
 }

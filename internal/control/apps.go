@@ -149,8 +149,9 @@ func (s *Service) tag(tx *store.Tx, actor Actor, t cloudapp.Tagging) error {
 }
 
 // ScopeApp changes whom the tag of an app is for, and leaves the tag as it is:
-// since when it is there, and by whom.
-func (s *Service) ScopeApp(ctx context.Context, actor Actor, ref string, scope indicator.Profile) (AppView, Change, error) {
+// since when it is there, and by whom. It does not unless the tag still has the
+// edition, see [cloudapp.Tagging.Edition], or that is edit.AnyVersion.
+func (s *Service) ScopeApp(ctx context.Context, actor Actor, ref string, edition uint64, scope indicator.Profile) (AppView, Change, error) {
 	app, err := s.FindApp(ref)
 	if err != nil {
 		return AppView{}, Change{}, err
@@ -165,7 +166,7 @@ func (s *Service) ScopeApp(ctx context.Context, actor Actor, ref string, scope i
 	if err = faults.Err("the scope is not valid"); err != nil {
 		return AppView{}, Change{}, err
 	}
-	change, err := s.Change(ctx, func(tx *store.Tx) error { return s.scopeTag(tx, actor, app.ID, scope) })
+	change, err := s.Change(ctx, func(tx *store.Tx) error { return s.scopeTag(tx, actor, app.ID, edition, scope) })
 	if err != nil {
 		return AppView{}, Change{}, err
 	}
@@ -173,14 +174,20 @@ func (s *Service) ScopeApp(ctx context.Context, actor Actor, ref string, scope i
 	return view, change, err
 }
 
-func (s *Service) scopeTag(tx *store.Tx, actor Actor, id string, scope indicator.Profile) error {
+func (s *Service) scopeTag(tx *store.Tx, actor Actor, id string, edition uint64, scope indicator.Profile) error {
 	before, err := tx.Taggings().Get(id)
 	if errors.Is(err, store.ErrNotFound) {
 		return fault.New(fault.Conflict, "app %q has no tag, so there is nothing to scope", id).
 			WithHint("tag it with: interdict app tag %s unsanctioned", id)
 	}
-	if err != nil || before.Scope.Equal(&scope) {
+	if err != nil {
 		return err
+	}
+	if edition != edit.AnyVersion && edition != before.Edition() {
+		return fault.New(fault.Stale, "somebody else changed the tag of app %q", id).WithHint("look at it again and repeat the change")
+	}
+	if before.Scope.Equal(&scope) {
+		return nil
 	}
 	if err := errors.Join(edit.CheckGroups(tx, scope.Include, scope.Exclude), CheckNotOnTrial(tx, staging.TargetTag, id, id)); err != nil {
 		return err

@@ -201,7 +201,7 @@ func TestAScopeIsChangedInPlace(t *testing.T) {
 		People:  indicator.People{IncludeUsers: []string{"bob", "alice", "bob"}},
 		Windows: []indicator.Window{{From: "08:00", To: "17:00"}},
 	}
-	v, _, err := s.ScopeApp(ctx, other, "iTunes", scope)
+	v, _, err := s.ScopeApp(ctx, other, "iTunes", before.Tagging.Edition(), scope)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,10 +212,12 @@ func TestAScopeIsChangedInPlace(t *testing.T) {
 	if len(got.Scope.IncludeUsers) != 2 || got.Scope.IncludeUsers[0] != "alice" || len(got.Scope.Windows) != 1 || !strings.HasPrefix(got.Scope.Exclude[0], "device:0") {
 		t.Errorf("got scope %+v, want names each once, and the device by its id", got.Scope)
 	}
+	_, _, err = s.ScopeApp(ctx, other, "itunes", before.Tagging.Edition(), indicator.Profile{})
+	controltest.WantFault(t, err, fault.Stale)
 	scope.Windows[0].To = "late"
-	_, _, err = s.ScopeApp(ctx, other, "itunes", scope)
+	_, _, err = s.ScopeApp(ctx, other, "itunes", edit.AnyVersion, scope)
 	controltest.WantFault(t, err, fault.Invalid)
-	_, _, err = s.ScopeApp(ctx, other, "dropbox", indicator.Profile{})
+	_, _, err = s.ScopeApp(ctx, other, "dropbox", edit.AnyVersion, indicator.Profile{})
 	controltest.WantFault(t, err, fault.Conflict)
 	log, err := s.Observations.AuditLog(ctx, observation.AuditQuery{Action: "app.scope"})
 	if err != nil || len(log.Items) != 1 || log.Items[0].Actor != other.Name {

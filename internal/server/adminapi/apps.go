@@ -23,6 +23,7 @@ type tagInput struct {
 
 type scopeInput struct {
 	RefInput
+	MatchInput
 
 	Body indicator.Profile
 }
@@ -42,14 +43,18 @@ func (a *API) addApps() {
 			}))
 		})
 	add(a, route{http.MethodGet, "/apps/{id}", "get-app", "Get one cloud app", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *RefInput) (*bodyOutput[control.AppView], error) {
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[control.AppView], error) {
 			v, err := a.control.App(ctx, in.ID)
-			return &bodyOutput[control.AppView]{v}, err
+			return versioned(v, v.Tagging.Edition()), err
 		})
 	add(a, route{http.MethodPut, "/apps/{id}/scope", "scope-app", "Say for whom and when the tag of an app counts", tag, control.RoleOperator, 0},
-		func(ctx context.Context, by control.Actor, in *scopeInput) (*bodyOutput[AppChanged], error) {
-			v, ch, err := a.control.ScopeApp(ctx, by, in.ID, in.Body)
-			return &bodyOutput[AppChanged]{AppChanged{v, ch}}, err
+		func(ctx context.Context, by control.Actor, in *scopeInput) (*versionedOutput[AppChanged], error) {
+			edition, err := in.version()
+			if err != nil {
+				return nil, err
+			}
+			v, ch, err := a.control.ScopeApp(ctx, by, in.ID, edition, in.Body)
+			return versioned(AppChanged{v, ch}, v.Tagging.Edition()), err
 		})
 	add(a, route{http.MethodPut, "/app-tags", "tag-apps", "Tag apps, all of them or none", tag, control.RoleOperator, 0},
 		func(ctx context.Context, by control.Actor, in *tagInput) (*bodyOutput[control.Change], error) {
