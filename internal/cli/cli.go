@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -78,9 +79,29 @@ func advise(cmd *cobra.Command, err error) error {
 		return told.WithHint("see '%s --help'", cmd.CommandPath())
 	case fault.Unauthorized:
 		return told.WithHint("check --token and INTERDICT_TOKEN, or type 'interdict login' again; the server wrote a token to DIR/admin-token")
+	case fault.NotFound:
+		if list := listOf(cmd.Root(), f.Message); list != nil {
+			return told.WithHint("list them with: %s", list.CommandPath())
+		}
+		return err
 	default:
 		return err
 	}
+}
+
+// listOf returns the command that lists what a message says is not there, such
+// as groups for: there is no group "lab". It returns nil if there is none.
+func listOf(root *cobra.Command, message string) *cobra.Command {
+	what, _, _ := strings.Cut(message, ` "`)
+	words := strings.Fields(what)
+	if len(words) == 0 {
+		return nil
+	}
+	list, rest, err := root.Find([]string{words[len(words)-1], "list"})
+	if err != nil || len(rest) > 0 {
+		return nil
+	}
+	return list
 }
 
 // exitCode is the one table from faults to exit codes.
@@ -122,9 +143,17 @@ which an administrator calls unsanctioned.
 
 First use, on the machine that runs the server:
 
-    interdict server --data-dir /var/lib/interdict &
+    interdict server --data-dir /var/lib/interdict
+
+and when it says 'server is ready', in another terminal:
+
     interdict login --data-dir /var/lib/interdict
+    interdict token create
+    interdict policy create standard --network-protection block
+    interdict policy assign standard --all-devices
     interdict app tag itunes unsanctioned --wait
+
+The second of these prints what 'interdict-agent enroll' needs on each machine.
 
 From elsewhere, give the server's address and a token. A token that the server
 wrote into its data directory says by which certificate authority the server is

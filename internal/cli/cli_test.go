@@ -20,6 +20,9 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: the short help %q should be a phrase without a full stop", c.CommandPath(), c.Short)
 		}
+		if c.Example == "" && !c.HasSubCommands() && c.Flags().HasFlags() {
+			t.Errorf("%s has no example", c.CommandPath())
+		}
 		if c.Args == nil {
 			t.Errorf("%s takes whatever arguments it is given", c.CommandPath())
 		}
@@ -52,6 +55,25 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("got %d for %v, want %d", got, tc.err, tc.want)
 			}
 		})
+	}
+}
+
+func TestWhatIsNotThereIsListedByACommand(t *testing.T) {
+	root := newRootCmd(new(session.Session))
+	for _, tc := range []struct{ message, want string }{
+		{`there is no group "lab"`, "interdict group list"},
+		{`there is no enrolment token "x"`, "interdict token list"},
+		{`there is no category "group"`, ""},
+		{`no path`, ""},
+		{``, ""},
+	} {
+		got := ""
+		if c := listOf(root, tc.message); c != nil {
+			got = c.CommandPath()
+		}
+		if got != tc.want {
+			t.Errorf("%q: got %q, want %q", tc.message, got, tc.want)
+		}
 	}
 }
 

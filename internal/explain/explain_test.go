@@ -217,7 +217,7 @@ func linkCases() []linkCase {
 			i.ID, i.Source, i.AppID, i.Scope.Include = "c9", indicator.SourceCustom, "", []string{"g2"}
 			f.Candidates[0].DeviceInScope = false
 			passes(f)
-		}, "allowed", explain.LinkScope, "it is for g2", "indicator set c9 --group g2 --group device:anna"},
+		}, "allowed", explain.LinkScope, "it is for g2", "indicator set c9 --include-group g2 --include-group device:anna"},
 		{"an address belongs to no app", func(f *explain.Facts) {
 			f.Subject = explain.Subject{IP: netip.MustParseAddr("192.0.2.1")}
 			f.App, f.Tagging, f.Candidates = nil, nil, nil

@@ -38,7 +38,7 @@ func (b *builder) scope() Link {
 func (b *builder) widen(flags string) string {
 	i := &b.chosen.Indicator
 	if b.custom() {
-		return "interdict indicator set " + i.ID + strings.ReplaceAll(flags, " --include-group ", " --group ")
+		return "interdict indicator set " + i.ID + flags
 	}
 	return "interdict app scope " + i.AppID + flags
 }

@@ -79,8 +79,8 @@ func TestAKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 func TestAKilledAgentLosesNothing(t *testing.T) {
 	f := install(t)
 	const badHost, badIP, badIPv6 = "bad.example", "203.0.113.200", "2001:db8:1::bad5"
-	f.admin(t, "indicator", "add", "ip", badIP, "--action", "block", "--group", group)
-	f.admin(t, "indicator", "add", "cidr", "2001:db8:1::bad0/124", "--action", "block", "--group", group)
+	f.admin(t, "indicator", "add", "ip", badIP, "--action", "block", "--include-group", group)
+	f.admin(t, "indicator", "add", "cidr", "2001:db8:1::bad0/124", "--action", "block", "--include-group", group)
 	t.Cleanup(func() { f.dropIndicators(t) })
 	f.tag(t, app, "unsanctioned")
 	f.mode(t, fleet.ModeBlock)

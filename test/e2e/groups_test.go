@@ -86,7 +86,7 @@ func TestADeviceIsInManyGroupsWhichAllCount(t *testing.T) {
 func TestAGroupInUseIsNotDeletedAndAllItsUsersAreNamed(t *testing.T) {
 	f := install(t)
 	f.tag(t, "discord", "unsanctioned", "--include-group", group)
-	f.indicator(t, "domain", "used.example", "--action", "block", "--group", group)
+	f.indicator(t, "domain", "used.example", "--action", "block", "--include-group", group)
 	f.admin(t, "token", "create", "--name", "for the group", "--group", group)
 	refusal := f.fails(t, "group", "delete", group)
 	says(t, "the refusal", refusal, `policy "`+policy+`"`, "app discord", "used.example", `token "for the group"`)

@@ -62,8 +62,11 @@ func newAuditLogListCmd(s *session.Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the audit log, newest first",
-		Long:  "With --output json the entries have what was changed, before and after.",
-		Args:  usage.Exactly(),
+		Long: `List prints who did what, the newest first. With --output json the entries have
+what was changed, before and after.`,
+		Example: `  interdict audit-log list --actor alice
+  interdict audit-log list --action app.tag --target itunes --output json`,
+		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			client.SetQuery(q, "actor", actor)

@@ -23,7 +23,8 @@ fingerprint of the server's certificate authority, in interdict/login.json below
 the user's configuration directory, readable by the user only.
 
 On the server's machine, --data-dir reads address, token and fingerprint from
-the files that the server wrote. Elsewhere give --server, and the token with
+the files that the server wrote. It writes them at its first start: wait until it
+says 'server is ready'. Elsewhere give --server, and the token with
 --token, INTERDICT_TOKEN or on standard input. The fingerprint is part of the
 token that the server wrote; for another token give --fingerprint or --ca.`,
 		Example: `  interdict login --data-dir /var/lib/interdict

@@ -23,7 +23,8 @@ func NewToken(s *session.Session) *cobra.Command {
 	return usage.Parent("token", "Make and revoke enrolment tokens",
 		`An enrolment token makes machines into devices: one string with the server's
 address, the fingerprint of its certificate authority and a secret. It expires,
-admits a limited number of machines, and can give them labels and groups.`,
+admits a limited number of machines, and can give them labels and groups. It is
+named by its name or its id.`,
 		newTokenCreateCmd(s), newTokenListCmd(s), newTokenDeleteCmd(s))
 }
 
@@ -78,7 +79,7 @@ func newTokenCreateCmd(s *session.Session) *cobra.Command {
 		Long: `Create prints the token alone on standard output, so that it can be handed on:
 
     ssh laptop sudo interdict-agent enroll "$(interdict token create)"`,
-		Example: `  interdict token create --expires 24h --uses 50 --group laptops --label site=berlin`,
+		Example: `  interdict token create --name berlin-laptops --expires 24h --uses 50 --group laptops --label site=berlin`,
 		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := n.read(cmd, expires, labels); err != nil {
@@ -98,7 +99,7 @@ func newTokenCreateCmd(s *session.Session) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&n.Name, "name", "", "a `name` to find it by; one is made up if missing")
 	f.StringVar(&expires, "expires", "24h", "until when machines can enrol: a `time` such as 24h, 7d or 2026-12-31")
-	f.IntVar(&n.Uses, "uses", 1, "how many machines can enrol: a `number`")
+	f.IntVar(&n.Uses, "uses", 1, "this `number` of machines can enrol")
 	f.StringArrayVar(&labels, "label", nil, "give the devices this label, `KEY=VALUE`; may be repeated")
 	f.StringSliceVar(&n.Groups, "group", nil, "put the devices into this `group`; may be repeated")
 	return cmd
@@ -140,9 +141,10 @@ func tokenColumns(groups session.Names) []output.Column[tokenView] {
 func newTokenListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the enrolment tokens, without their secrets",
-		Args:  usage.Exactly(),
+		Use:     "list",
+		Short:   "List the enrolment tokens, without their secrets",
+		Example: "  interdict token list --output csv",
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			groups, err := s.Groups(cmd)
 			if err != nil {
@@ -157,10 +159,11 @@ func newTokenListCmd(s *session.Session) *cobra.Command {
 
 func newTokenDeleteCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:     "delete ID",
+		Use:     "delete NAME",
 		Aliases: []string{"revoke"},
 		Short:   "Revoke an enrolment token; devices that enrolled with it stay",
-		Args:    usage.Exactly("ID"),
+		Example: "  interdict token delete berlin-laptops",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.Client()
 			if err != nil {

@@ -26,7 +26,8 @@ func New(s *session.Session) *cobra.Command {
 		`A cloud app is an entry of the catalog. Tagging one as unsanctioned makes its
 domains block indicators on every device in scope, as monitored warn indicators;
 sanctioned and none make no indicators. What a device does with them is decided
-by the network protection mode of its policy.`,
+by the network protection mode of its policy. An app is named by its id, which
+'interdict app search' finds, or its name.`,
 		newListCmd(s), newShowCmd(s), newSearchCmd(s), newTagCmd(s), newScopeCmd(s))
 }
 
@@ -110,7 +111,7 @@ func newSearchCmd(s *session.Session) *cobra.Command {
 func newShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show ID",
-		Short:   "Show an app with its domains, its tag, and whom that met with in 30 days",
+		Short:   "Show an app with its domains, its tag, and whom that concerned in 30 days",
 		Example: "  interdict app show itunes",
 		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -218,7 +219,7 @@ change, and names those that are offline and will do so when they return.`,
 			return s.Changed(cmd, wait, raw, "tagged %s as %s", strings.Join(eachOnce(apps), ", "), tag)
 		},
 	}
-	scope.Add(cmd, "include-group")
+	scope.Add(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what the tag would do, and do not set it")
 	trial.Add(cmd)
 	wait.Add(cmd)

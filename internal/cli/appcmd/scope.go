@@ -59,7 +59,7 @@ all of them.`,
 		},
 	}
 	cmd.Flags().BoolVar(&everybody, "clear", false, "for everybody, always, but for what else is typed")
-	scope.Add(cmd, "include-group")
+	scope.Add(cmd)
 	wait.Add(cmd)
 	return cmd
 }

@@ -64,11 +64,14 @@ func newDeviceListCmd(s *session.Session) *cobra.Command {
 	var group, search string
 	var limit int
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the devices, whether they are online, and how far they are",
-		Long:    "With --output csv or json there are ids, operating systems and times as well.",
-		Example: "  interdict device list --group laptops",
-		Args:    usage.Exactly(),
+		Use:   "list",
+		Short: "List the devices, whether they are online, and how far they are",
+		Long: `List prints the devices, whether they are connected, and whether they enforce all
+that they have to. With --output csv or json there are ids, operating systems and
+times as well.`,
+		Example: `  interdict device list --group laptops
+  interdict device list --search berlin --output csv`,
+		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q := url.Values{}
 			client.SetQuery(q, "group", group)
@@ -89,9 +92,10 @@ func newDeviceListCmd(s *session.Session) *cobra.Command {
 
 func newDeviceShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show a device, each of its settings with where it comes from, and what ails it",
-		Args:  usage.Exactly("NAME"),
+		Use:     "show NAME",
+		Short:   "Show a device, each of its settings with where it comes from, and what ails it",
+		Example: "  interdict device show alice-pc",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.Client()
 			if err != nil {
@@ -207,9 +211,10 @@ func newDeviceSetCmd(s *session.Session) *cobra.Command {
 
 func newDeviceDeleteCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Delete a device; it has to enrol again to come back",
-		Args:  usage.Exactly("NAME"),
+		Use:     "delete NAME",
+		Short:   "Delete a device; it has to enrol again to come back",
+		Example: "  interdict device delete alice-pc",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.Remove(cmd, session.Wait{}, session.Removal{Path: "/devices/", Ref: args[0], Kind: "device"})
 		},
@@ -224,7 +229,8 @@ func newDeviceSyncCmd(s *session.Session) *cobra.Command {
 		Long: `Sync returns when the device has said that it enforces the newest of what it has
 to, and says which version that is. A device that is not connected, or cannot
 apply it, is a failure.`,
-		Args: usage.Exactly("NAME"),
+		Example: "  interdict device sync alice-pc",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := s.Client()
 			if err != nil {

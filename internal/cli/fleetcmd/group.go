@@ -53,9 +53,10 @@ func groupColumns() []output.Column[groupView] {
 func newGroupListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the device groups",
-		Args:  usage.Exactly(),
+		Use:     "list",
+		Short:   "List the device groups",
+		Example: "  interdict group list --output csv",
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return session.List(s, cmd, "/groups", nil, limit, groupColumns())
 		},
@@ -66,9 +67,10 @@ func newGroupListCmd(s *session.Session) *cobra.Command {
 
 func newGroupShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show a group with its members",
-		Args:  usage.Exactly("NAME"),
+		Use:     "show NAME",
+		Short:   "Show a group with its members",
+		Example: "  interdict group show laptops",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			devices, err := s.Names(cmd, "/devices")
 			if err != nil {
@@ -105,7 +107,7 @@ type groupFlags struct {
 }
 
 func (g *groupFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&g.description, "description", "", "a `text` for those who wonder")
+	cmd.Flags().StringVar(&g.description, "description", "", "a `text` that says what it is for")
 	cmd.Flags().StringVar(&g.rule, "rule", "", ruleHelp)
 	g.wait.Add(cmd)
 }
@@ -233,7 +235,10 @@ func newGroupDeleteCmd(s *session.Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME",
 		Short: "Delete a device group",
-		Args:  usage.Exactly("NAME"),
+		Long: `Delete removes a group. One that a policy, tag, indicator or token refers to is
+left alone, and those are named.`,
+		Example: "  interdict group delete pilots",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.Remove(cmd, wait, session.Removal{Path: "/groups/", Ref: args[0], Kind: "group"})
 		},

@@ -52,9 +52,10 @@ func policyColumns(groups session.Names) []output.Column[fleet.Policy] {
 func newPolicyListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the policies",
-		Args:  usage.Exactly(),
+		Use:     "list",
+		Short:   "List the policies",
+		Example: "  interdict policy list --output csv",
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			groups, err := s.Groups(cmd)
 			if err != nil {
@@ -69,9 +70,10 @@ func newPolicyListCmd(s *session.Session) *cobra.Command {
 
 func newPolicyShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show a policy with its settings",
-		Args:  usage.Exactly("NAME"),
+		Use:     "show NAME",
+		Short:   "Show a policy with its settings",
+		Example: "  interdict policy show standard",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.Groups(cmd)
 			if err != nil {
@@ -111,9 +113,9 @@ type policyFlags struct {
 func (p *policyFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	p.settings.Add(cmd)
-	f.StringVar(&p.description, "description", "", "a `text` for those who wonder")
+	f.StringVar(&p.description, "description", "", "a `text` that says what it is for")
 	f.StringSliceVar(&p.platforms, "platform", nil, "only devices with this operating `system`: linux or windows; may be repeated")
-	f.IntVar(&p.priority, "priority", 0, "among several policies the higher `number` wins")
+	f.IntVar(&p.priority, "priority", 0, "where policies differ the higher `number` wins")
 	p.wait.Add(cmd)
 }
 
@@ -241,7 +243,7 @@ func newPolicyAssignCmd(s *session.Session) *cobra.Command {
 	var trial rolloutcmd.Trial
 	var wait session.Wait
 	cmd := &cobra.Command{
-		Use:   "assign NAME --include-group G [--exclude-group G]",
+		Use:   "assign NAME --include-group GROUP | --all-devices",
 		Short: "Say which devices a policy reaches",
 		Long: `Assign replaces the policy's assignment. --all-devices assigns it to every
 device; --exclude-group takes the devices of a group out again. With --canary one
@@ -269,7 +271,7 @@ group tries the new assignment out first.`,
 			return s.Changed(cmd, wait, raw, "assigned policy %s to %s", args[0], output.Scope(scope.Include, scope.Exclude))
 		},
 	}
-	cmd.Flags().StringSliceVar(&scope.Include, "include-group", nil, "only devices of this `group`; may be repeated")
+	cmd.Flags().StringSliceVar(&scope.Include, "include-group", nil, "only devices of this `group`, or device:NAME; may be repeated")
 	cmd.Flags().StringSliceVar(&scope.Exclude, "exclude-group", nil, "not the devices of this `group`, whatever else they are in; may be repeated")
 	cmd.Flags().BoolVar(&all, "all-devices", false, "every device")
 	trial.Add(cmd)
@@ -286,7 +288,8 @@ func newPolicyDeleteCmd(s *session.Session) *cobra.Command {
 		Long: `Delete removes a policy. One that is assigned is left alone, because the devices
 it reaches would fall back to other policies or to the defaults; --force deletes
 it nevertheless.`,
-		Args: usage.Exactly("NAME"),
+		Example: "  interdict policy delete pilot --wait",
+		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q := url.Values{}
 			if force {

@@ -61,12 +61,13 @@ func newImportCmd(s *session.Session) *cobra.Command {
 		Long: `Import adds an indicator for each line of a CSV file; "-" is standard input. The
 first line names the columns: type, value and action are needed; severity,
 expires, alert (true or false), description and, separated by semicolons,
-include_groups, exclude_groups, include_users, exclude_users, include_user_groups,
-exclude_user_groups and windows may be there. An indicator that exists already is left
-alone, so a file may be imported again. Lines that break a rule are named, and
-the others are added nevertheless.`,
-		Example: "  interdict indicator import blocklist.csv",
-		Args:    usage.Exactly("FILE.csv"),
+include_groups, exclude_groups, include_users, exclude_users,
+include_user_groups, exclude_user_groups and windows may be there. An indicator
+that exists already is left alone, so a file may be imported again. Lines that
+break a rule are named, and the others are added nevertheless.`,
+		Example: `  interdict indicator import blocklist.csv
+  curl -s https://intranet.example.com/blocklist.csv | interdict indicator import -`,
+		Args: usage.Exactly("FILE.csv"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, err := open(s, args[0])
 			if err != nil {

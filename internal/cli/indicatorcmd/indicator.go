@@ -77,9 +77,10 @@ func newListCmd(s *session.Session) *cobra.Command {
 
 func newShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one indicator",
-		Args:  usage.Exactly("ID"),
+		Use:     "show ID",
+		Short:   "Show one indicator",
+		Example: "  interdict indicator show itunes:itunes.apple.com",
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			groups, err := s.Groups(cmd)
 			if err != nil {
@@ -95,17 +96,26 @@ func newShowCmd(s *session.Session) *cobra.Command {
 	}
 }
 
+// What the flags of add and set say.
+const (
+	actionHelp   = "what to do, an `action`: allow, audit, warn or block"
+	severityHelp = "how much it matters, a `level`: informational, low, medium or high"
+	alertHelp    = "whether its events raise alerts; --alert=false says no"
+)
+
 func newAddCmd(s *session.Session) *cobra.Command {
 	n := indicatorfile.Indicator{}
 	var expires string
-	var noAlert bool
 	var scope profile.Flags
 	var wait session.Wait
 	cmd := &cobra.Command{
 		Use:   "add TYPE VALUE --action ACTION",
 		Short: "Add a custom indicator",
+		Long: `Add makes an indicator of your own. TYPE is domain, url, ip, cidr, certificate or
+file_sha256. Without further flags it counts for all devices and users, at all
+times, until it is deleted.`,
 		Example: `  interdict indicator add domain files.example.com --action block --severity high --wait
-  interdict indicator add cidr 203.0.113.0/24 --action audit --expires 7d --group laptops
+  interdict indicator add cidr 203.0.113.0/24 --action audit --expires 7d --include-group laptops
   interdict indicator add domain partner.dropbox.com --action allow`,
 		Args: usage.Exactly("TYPE", "VALUE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -115,7 +125,7 @@ func newAddCmd(s *session.Session) *cobra.Command {
 			if err := scope.Read(cmd); err != nil {
 				return err
 			}
-			n.Type, n.Value, n.Alert, n.Scope = args[0], args[1], !noAlert, scope.Profile
+			n.Type, n.Value, n.Scope = args[0], args[1], scope.Profile
 			if expires != "" {
 				t, err := moment.Parse("--expires", expires, time.Now(), moment.Ahead)
 				if err != nil {
@@ -139,12 +149,12 @@ func newAddCmd(s *session.Session) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&n.Action, "action", "", "what to do: `allow`, audit, warn or block")
-	f.StringVar(&n.Severity, "severity", "", "how much it matters: `informational`, low, medium or high")
-	f.StringVar(&n.Description, "description", "", "a `text` for those who wonder")
+	f.StringVar(&n.Action, "action", "", actionHelp)
+	f.StringVar(&n.Severity, "severity", "", severityHelp)
+	f.StringVar(&n.Description, "description", "", "a `text` that says what it is for")
 	f.StringVar(&expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31")
-	f.BoolVar(&noAlert, "no-alert", false, "its events raise no alerts")
-	scope.Add(cmd, "group")
+	f.BoolVar(&n.Alert, "alert", true, alertHelp)
+	scope.Add(cmd)
 	wait.Add(cmd)
 	return cmd
 }
@@ -156,7 +166,8 @@ func newDeleteCmd(s *session.Session) *cobra.Command {
 		Short: "Delete a custom indicator",
 		Long: `Delete removes a custom indicator. One of an app goes by tagging the app as
 sanctioned or none.`,
-		Args: usage.Exactly("ID"),
+		Example: "  interdict indicator delete 01M84SC2ZQCA2EHZJHB86FZB6Z --wait",
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.Remove(cmd, wait, session.Removal{Path: "/indicators/", Ref: args[0], Kind: "indicator"})
 		},

@@ -99,13 +99,13 @@ an empty value takes a list away, --clear all of them.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&e.action, "action", "", "what to do: `allow`, audit, warn or block")
-	f.StringVar(&e.severity, "severity", "", "how much it matters: `informational`, low, medium or high")
-	f.StringVar(&e.description, "description", "", "a `text` for those who wonder")
+	f.StringVar(&e.action, "action", "", actionHelp)
+	f.StringVar(&e.severity, "severity", "", severityHelp)
+	f.StringVar(&e.description, "description", "", "a `text` that says what it is for")
 	f.StringVar(&e.expires, "expires", "", "when it ceases to exist: a `time` such as 24h, 7d or 2026-12-31, or never")
-	f.BoolVar(&e.alert, "alert", true, "whether its events raise alerts")
+	f.BoolVar(&e.alert, "alert", true, alertHelp)
 	f.BoolVar(&e.everybody, "clear", false, "for everybody, always, but for what else is typed")
-	e.scope.Add(cmd, "group")
+	e.scope.Add(cmd)
 	wait.Add(cmd)
 	return cmd
 }

@@ -255,5 +255,5 @@ func dataDirFault(dir string, err error) error {
 			WithHint("ask its owner, often root, for the token; or type: sudo cat %s | interdict login --server URL", filepath.Join(dir, fileAdminToken))
 	}
 	return fault.New(fault.NotFound, "reading the server's data directory: %v", err).Because(err).
-		WithHint("the server writes it at its first start; has it started, and is this its --data-dir?")
+		WithHint("the server writes it at its first start: wait until it says that it is ready, and give its --data-dir")
 }

@@ -19,22 +19,24 @@ type Flags struct {
 	Profile indicator.Profile
 
 	windows []string
-	// include is what the flag for groups is called; lists has what flags fill.
-	include string
-	lists   map[string]*[]string
+	// lists has what flags fill.
+	lists map[string]*[]string
 }
 
-const windowFlag = "window"
+const (
+	includeFlag = "include-group"
+	windowFlag  = "window"
+)
 
-// Add makes the flags; include is what the flag for groups is called.
-func (p *Flags) Add(cmd *cobra.Command, include string) {
-	p.include, p.lists = include, make(map[string]*[]string)
+// Add makes the flags.
+func (p *Flags) Add(cmd *cobra.Command) {
+	p.lists = make(map[string]*[]string)
 	for _, f := range []struct {
 		name string
 		into *[]string
 		help string
 	}{
-		{include, &p.Profile.Include, "only devices of this `group`, or device:NAME; may be repeated"},
+		{includeFlag, &p.Profile.Include, "only devices of this `group`, or device:NAME; may be repeated"},
 		{"exclude-group", &p.Profile.Exclude, "not the devices of this `group`, whatever else they are in; may be repeated"},
 		{"user", &p.Profile.IncludeUsers, "only this `user`, by login name or as #UID; may be repeated"},
 		{"exclude-user", &p.Profile.ExcludeUsers, "not this `user`; may be repeated"},
@@ -80,7 +82,7 @@ func (p *Flags) Edit(cmd *cobra.Command, in *indicator.Profile) {
 		flag string
 		to   *[]string
 	}{
-		{p.include, &in.Include},
+		{includeFlag, &in.Include},
 		{"exclude-group", &in.Exclude},
 		{"user", &in.IncludeUsers},
 		{"exclude-user", &in.ExcludeUsers},

@@ -40,7 +40,7 @@ func TestEditReplacesWhatWasTyped(t *testing.T) {
 				f.Edit(cmd, &got)
 				return nil
 			}}
-			f.Add(cmd, "include-group")
+			f.Add(cmd)
 			cmd.SetArgs(test.args)
 			if err := cmd.Execute(); err != nil {
 				t.Fatal(err)

@@ -124,9 +124,10 @@ func columns() []output.Column[view] {
 func newListCmd(s *session.Session) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List the rollouts, newest first",
-		Args:  usage.Exactly(),
+		Use:     "list",
+		Short:   "List the rollouts, newest first",
+		Example: "  interdict rollout list --output csv",
+		Args:    usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return session.List(s, cmd, "/rollouts", nil, limit, columns())
 		},
@@ -263,9 +264,10 @@ type end struct {
 func newEndCmd(s *session.Session, e end) *cobra.Command {
 	var wait session.Wait
 	cmd := &cobra.Command{
-		Use:   e.verb + " [ID]",
-		Short: e.short,
-		Args:  usage.AtMost("ID"),
+		Use:     e.verb + " [ID]",
+		Short:   e.short,
+		Example: "  interdict rollout " + e.verb + "\n  interdict rollout " + e.verb + " standard --wait",
+		Args:    usage.AtMost("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := meant(s, cmd, args, e.from)
 			if err != nil {

@@ -41,7 +41,7 @@ func help(d *fleet.Definition) string {
 	switch {
 	case len(d.Values) > 0:
 		last := len(d.Values) - 1
-		text += ": `" + d.Values[0] + "`" + strings.Join(append([]string{""}, d.Values[1:last]...), ", ") + " or " + d.Values[last]
+		text += ", a `value`: " + strings.Join(d.Values[:last], ", ") + " or " + d.Values[last]
 	case d.Most > 0:
 		text += fmt.Sprintf(": a `time` from %s to %s", d.Least, d.Most)
 	default:

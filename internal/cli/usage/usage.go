@@ -48,9 +48,11 @@ type Help struct {
 }
 
 // AddHelp makes the help of root and of the commands below it: by the flag --help,
-// and by a command.
+// and by a command. The help of a command that only holds others does not say
+// that it could be typed alone.
 func AddHelp(root *cobra.Command) *Help {
 	h := &Help{print: root.HelpFunc()}
+	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if not .HasAvailableSubCommands}}", 1))
 	root.SetHelpCommand(newHelpCmd())
 	root.SetHelpFunc(h.ask)
 	return h

@@ -57,9 +57,10 @@ func newAlertListCmd(s *session.Session) *cobra.Command {
 
 func newAlertShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one alert",
-		Args:  usage.Exactly("ID"),
+		Use:     "show ID",
+		Short:   "Show one alert",
+		Example: "  interdict alert show 01M84SC2ZQCA2EHZJHB86FZB6Z",
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return session.Show(s, cmd, "/alerts/"+url.PathEscape(args[0]), append(alertColumns(),
 				output.Column[alert.Alert]{Head: "app", Cell: func(a alert.Alert) string { return a.AppID }},

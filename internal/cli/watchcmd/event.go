@@ -80,7 +80,10 @@ func newEventQueryCmd(s *session.Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query [EXPR]",
 		Short: "Print the events that match an expression, newest first",
-		Long:  eventexpr.Help,
+		Long: `Query prints what devices have reported, the newest first; with --output json all
+that is known of each.
+
+` + eventexpr.Help,
 		Example: `  interdict event query event_id=1126 app=itunes since=1h
   interdict event query 'device=alice-pc host=apple.com' --limit 0 --output csv`,
 		Args: usage.AtLeast(),

@@ -102,9 +102,10 @@ func sayPending(s *session.Session, cmd *cobra.Command) error {
 
 func newRequestShowCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show ID",
-		Short: "Show one request for access",
-		Args:  usage.Exactly("ID"),
+		Use:     "show ID",
+		Short:   "Show one request for access",
+		Example: "  interdict request show 01JDCZ5X0B8K3T4M6N7P8Q9RST",
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return session.Show(s, cmd, "/requests/"+url.PathEscape(args[0]), append(requestColumns(),
 				output.Column[accessRequest]{Head: "host", Cell: func(r accessRequest) string { return r.Host }},
@@ -190,9 +191,10 @@ func newRequestRevokeCmd(s *session.Session) *cobra.Command {
 	var body approval
 	var wait session.Wait
 	cmd := &cobra.Command{
-		Use:   "revoke ID",
-		Short: "Take back access that was given",
-		Args:  usage.Exactly("ID"),
+		Use:     "revoke ID",
+		Short:   "Take back access that was given",
+		Example: "  interdict request revoke 01JDCZ5X0B8K3T4M6N7P8Q9RST --wait",
+		Args:    usage.Exactly("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return decide(s, cmd, args[0], wait, decision{verb: "revoke", body: body, say: func(r accessRequest) string {
 				return fmt.Sprintf("took back the access of %s to %s", r.who(), r.what())

@@ -27,13 +27,16 @@ func newEventTailCmd(s *session.Session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "tail [EXPR]",
 		Short: "Print events as they arrive, until interrupted",
-		Long: eventexpr.Help + `
+		Long: `Tail prints events when they arrive at the server, from now on.
+
+` + eventexpr.Help + `
 
 With --output json each event is one line. An event that repeats is printed
 again with a higher count. When the server is away for a while, the tail goes on
 where it was.`,
-		Example: "  interdict event tail event_id=1126",
-		Args:    usage.AtLeast(),
+		Example: `  interdict event tail
+  interdict event tail event_id=1126 app=itunes`,
+		Args: usage.AtLeast(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := eventexpr.Parse(strings.Join(args, " "), time.Now())
 			if err != nil {
