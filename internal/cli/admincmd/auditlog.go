@@ -64,7 +64,7 @@ func newAuditLogListCmd(s *session.Session) *cobra.Command {
 		Short: "List the audit log, newest first",
 		Long: `List prints who did what, the newest first. With --output json the entries have
 what was changed, before and after.`,
-		Example: `  interdict audit-log list --actor alice
+		Example: `  interdict audit-log list --actor admin-token
   interdict audit-log list --action app.tag --target itunes --output json`,
 		Args: usage.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

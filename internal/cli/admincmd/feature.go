@@ -16,8 +16,8 @@ import (
 
 // NewFeature makes the commands about the features of the whole server.
 func NewFeature(s *session.Session) *cobra.Command {
-	return usage.Parent("feature", "Look at and turn the features of the whole server",
-		`The features:
+	return usage.Parent("feature", "Look at the features of the whole server, and turn them on or off",
+		`A feature is a switch for the whole server:
 
     app-enforcement             unsanctioned and monitored apps become indicators
     custom-network-indicators   custom indicators count

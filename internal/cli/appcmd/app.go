@@ -203,9 +203,11 @@ change, and names those that are offline and will do so when they return.`,
 			if dryRun {
 				return sayImpact(s, cmd, request)
 			}
-			if try, err := trial.Wanted(cmd); err != nil {
+			try, err := trial.Wanted(cmd)
+			if err != nil {
 				return err
-			} else if try {
+			}
+			if try {
 				return tryTag(s, cmd, &trial, wait, apps, rolloutcmd.TagChange{Tag: tag, Scope: scope.Profile})
 			}
 			c, err := s.Client()
