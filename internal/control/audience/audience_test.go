@@ -282,6 +282,46 @@ func open(t *testing.T, key ed25519.PublicKey, text []byte, have bundle.Current)
 
 // BenchmarkTag compiles the change of one tag for 10,000 devices in two
 // audiences with 100,000 indicators.
+func TestDifferencesAreMadeFromTheLastSetsOfALargeFleet(t *testing.T) {
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const fleets, audiences = 3, 3000
+	p := audience.NewPublisher(private)
+	var all [fleets][]*audience.Audience
+	for generation := range all {
+		for i := range audiences {
+			record := bundle.Setting("text", fmt.Sprintf("%d %d", generation, i), "")
+			set, err := bundle.NewSet(slices.Values([]bundle.Record{record}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[generation] = append(all[generation], &audience.Audience{Key: fmt.Sprint(i), Set: set, Digest: set.Digest()})
+		}
+		p.Remember(all[generation])
+	}
+	for generation, known := range []bool{false, true, true} {
+		found := 0
+		for i, a := range all[generation] {
+			text, err := p.Envelope(all[fleets-1][i], 1, a.Digest, noon)
+			var e bundle.Envelope
+			if err == nil {
+				err = json.Unmarshal(text, &e)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Base != "" {
+				found++
+			}
+		}
+		if known && found != audiences || !known && found != 0 {
+			t.Errorf("sets of change %d: %d of %d are known, want all %v", generation, found, audiences, known)
+		}
+	}
+}
+
 func BenchmarkTag(b *testing.B) {
 	c, s := compiler(), fleetOf(10_000, 100_000)
 	compile(b, c, s, everything())

@@ -1,9 +1,11 @@
 package audience
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +17,8 @@ const (
 	validity = 7 * 24 * time.Hour
 	// resign is how old a signature may get before it is made anew.
 	resign = 12 * time.Hour
-	// keptSets and keptLines bound the sets that differences can be made
-	// from, and their records.
+	// keptSets, or twice the sets in force if that is more, and keptLines bound
+	// the sets that differences can be made from, and their records.
 	keptSets  = 2048
 	keptLines = 4_000_000
 	// keptBytes bounds the packed bundles.
@@ -85,27 +87,30 @@ func (p *Publisher) Remember(audiences []*Audience) {
 		}
 		r.at = p.clock
 	}
-	for len(p.sets) > keptSets || p.lines > keptLines {
-		if !p.forgetOldest() {
-			return
-		}
-	}
+	p.forgetOutdated(max(keptSets, 2*len(audiences)))
 }
 
-// forgetOldest forgets one set that is not in force, if there is one.
-func (p *Publisher) forgetOldest() bool {
-	digest, oldest := "", p.clock
-	for d, r := range p.sets {
-		if r.at < oldest {
-			digest, oldest = d, r.at
+// forgetOutdated forgets sets that are not in force, those first that have been
+// so for longest, until there are no more than most, and not too many records.
+func (p *Publisher) forgetOutdated(most int) {
+	tooMany := func() bool { return len(p.sets) > most || p.lines > keptLines }
+	if !tooMany() {
+		return
+	}
+	var outdated []string
+	for digest, r := range p.sets {
+		if r.at < p.clock {
+			outdated = append(outdated, digest)
 		}
 	}
-	if digest == "" {
-		return false
+	slices.SortFunc(outdated, func(a, b string) int { return cmp.Compare(p.sets[a].at, p.sets[b].at) })
+	for _, digest := range outdated {
+		if !tooMany() {
+			return
+		}
+		p.lines -= p.sets[digest].set.Len()
+		delete(p.sets, digest)
 	}
-	p.lines -= p.sets[digest].set.Len()
-	delete(p.sets, digest)
-	return true
 }
 
 // Envelope returns the audience's bundle under a version as JSON: the
