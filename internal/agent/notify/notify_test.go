@@ -369,7 +369,7 @@ func TestTheTextOfAnAnswer(t *testing.T) {
 		request access.Request
 		want    string
 	}{
-		{access.Request{AppName: "Tunes", State: access.StateApproved, Until: now.Add(2 * time.Hour)}, "Zugriff auf Tunes genehmigt: Sie können Tunes nutzen bis 14:00."},
+		{access.Request{AppName: "Tunes", State: access.StateApproved, Until: now.Add(2 * time.Hour)}, "Zugriff auf Tunes genehmigt: Sie können Tunes bis 14:00 Uhr nutzen."},
 		{access.Request{AppID: "tunes", State: access.StateApproved, Note: "Viel Spaß"}, "Zugriff auf tunes genehmigt: Sie können tunes von jetzt an nutzen. Der Administrator schreibt: Viel Spaß"},
 		{access.Request{Host: "a.example", State: access.StateDenied}, "Zugriff auf a.example abgelehnt: Ihr Antrag wurde nicht genehmigt."},
 		{access.Request{AppName: "Tunes", State: access.StateRevoked}, "Zugriff auf Tunes beendet: Die Genehmigung wurde zurückgenommen."},

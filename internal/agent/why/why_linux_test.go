@@ -253,7 +253,7 @@ func TestAUserGoesOnAfterAWarning(t *testing.T) {
 	}
 	page = german(get(url)).as(t, anna)
 	sample(t, "fortgefahren", page)
-	check(t, "afterwards", page, http.StatusOK, "<h1>Sie können Tunes nutzen</h1>", "Sie können Tunes nutzen bis ")
+	check(t, "afterwards", page, http.StatusOK, "<h1>Sie können Tunes nutzen</h1>", "Sie können Tunes bis ")
 	if strings.Contains(page.Body, "<form") {
 		t.Error("the form is still there")
 	}

@@ -136,11 +136,11 @@ func german() *Texts {
 		Continue:     "Fortfahren",
 
 		ContinuedTitle:        "Sie dürfen fortfahren",
-		ContinuedBody:         "Sie können {app} nutzen bis {until}. Bitte versuchen Sie es erneut.",
+		ContinuedBody:         "Sie können {app} bis {until} nutzen. Bitte versuchen Sie es erneut.",
 		RequestedTitle:        "Zugriff auf {app} beantragt",
 		RequestedBody:         "Sie erfahren hier, wie entschieden wird.",
 		ApprovedTitle:         "Zugriff auf {app} genehmigt",
-		ApprovedBody:          "Sie können {app} nutzen bis {until}.",
+		ApprovedBody:          "Sie können {app} bis {until} nutzen.",
 		ApprovedUnlimitedBody: "Sie können {app} von jetzt an nutzen.",
 		DeniedTitle:           "Zugriff auf {app} abgelehnt",
 		DeniedBody:            "Ihr Antrag wurde nicht genehmigt.",
@@ -172,9 +172,9 @@ func german() *Texts {
 		Reason:            "Begründung",
 		ReasonOptional:    "Begründung (freiwillig)",
 		ReasonHelp:        "Wofür brauchen Sie es? Höchstens 500 Zeichen. Administratoren können das lesen.",
-		Continued:         "Sie können {app} nutzen bis {until}.",
+		Continued:         "Sie können {app} bis {until} nutzen.",
 		Pending:           "Sie haben Zugriff beantragt. Darüber ist noch nicht entschieden.",
-		Approved:          "Ihr Antrag wurde genehmigt. Sie können {app} nutzen bis {until}.",
+		Approved:          "Ihr Antrag wurde genehmigt. Sie können {app} bis {until} nutzen.",
 		ApprovedUnlimited: "Ihr Antrag wurde genehmigt. Sie können {app} nutzen.",
 		Denied:            "Ihr Antrag wurde nicht genehmigt.",
 		Withdrawn:         "Ihr Antrag wurde genehmigt, die Genehmigung dann aber zurückgenommen.",
@@ -186,7 +186,7 @@ func german() *Texts {
 		FaultTooMany:      "Das war zu oft. Bitte warten Sie eine Weile.",
 		FaultOther:        "Das geht jetzt nicht. So ist der Stand:",
 
-		clock: "15:04",
-		date:  "02.01.2006, 15:04",
+		clock: "15:04 Uhr",
+		date:  "02.01.2006, 15:04 Uhr",
 	}
 }

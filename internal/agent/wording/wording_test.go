@@ -55,9 +55,9 @@ func TestAMomentOfTodayHasNoDay(t *testing.T) {
 		want     string
 	}{
 		{English, today, "14:05"},
-		{German, today, "14:05"},
+		{German, today, "14:05 Uhr"},
 		{English, tomorrow, "24 November 2026, 00:30"},
-		{German, tomorrow, "24.11.2026, 00:30"},
+		{German, tomorrow, "24.11.2026, 00:30 Uhr"},
 	} {
 		if got := For(test.language).Moment(test.at, now); got != test.want {
 			t.Errorf("%s in %s: got %q, want %q", test.at, test.language, got, test.want)
