@@ -1,4 +1,4 @@
-package cli_test
+package watchcmd_test
 
 import (
 	"bufio"
@@ -11,16 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"interdict/internal/cli"
+	"interdict/internal/event"
 	"interdict/internal/server/servertest"
 )
 
 func TestTailPrintsWhatArrivesAndEndsWithAnInterrupt(t *testing.T) {
 	s := servertest.Start(t)
-	a := &running{agent: s.Enroll(t, "alice-pc")}
-	if err := a.blocked("dropbox", "before.dropbox.com"); err != nil {
-		t.Fatal(err)
-	}
+	a := s.Enroll(t, "alice-pc")
+	blocked(t, a, "dropbox", "before.dropbox.com")
 	ctx, interrupt := context.WithCancel(t.Context())
 	out, stdout := io.Pipe()
 	var stderr bytes.Buffer
@@ -34,9 +35,7 @@ func TestTailPrintsWhatArrivesAndEndsWithAnInterrupt(t *testing.T) {
 	// The tail begins with its first request.
 	waitFor(t, func() bool { return strings.Contains(s.Log.String(), "path=/api/v1/events") })
 	for _, app := range []string{"itunes", "dropbox"} {
-		if err := a.blocked(app, "after."+app+".com"); err != nil {
-			t.Fatal(err)
-		}
+		blocked(t, a, app, "after."+app+".com")
 	}
 	lines := bufio.NewScanner(out)
 	lines.Scan()
@@ -57,7 +56,7 @@ func TestTailPrintsWhatArrivesAndEndsWithAnInterrupt(t *testing.T) {
 
 func TestTailGoesOnWhenTheServerIsBack(t *testing.T) {
 	s := servertest.Start(t)
-	a := &running{agent: s.Enroll(t, "alice-pc")}
+	a := s.Enroll(t, "alice-pc")
 	// Closing what is in front of the server looks like a restart.
 	front := newFront(t, s)
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -79,9 +78,7 @@ func TestTailGoesOnWhenTheServerIsBack(t *testing.T) {
 	if told.Scan(); !strings.Contains(told.Text(), "does not answer") {
 		t.Errorf("got %q, want that the server does not answer", told.Text())
 	}
-	if err := a.blocked("dropbox", "meanwhile.dropbox.com"); err != nil {
-		t.Fatal(err)
-	}
+	blocked(t, a, "dropbox", "meanwhile.dropbox.com")
 	front.open()
 	if lines.Scan(); !strings.Contains(lines.Text(), "meanwhile.dropbox.com") {
 		t.Errorf("got %q, want the event that arrived meanwhile", lines.Text())
@@ -92,6 +89,20 @@ func TestTailGoesOnWhenTheServerIsBack(t *testing.T) {
 	interrupt()
 	if got := <-code; got != cli.ExitDone {
 		t.Errorf("got exit code %d, want 0", got)
+	}
+}
+
+// blocked reports that a connection was refused.
+func blocked(t *testing.T, a *servertest.Agent, app, host string) {
+	t.Helper()
+	now := time.Now().UTC()
+	_, err := a.Send(t.Context(), ulid.Make().String(), event.Event{
+		ID: ulid.Make().String(), Time: now, EventID: event.IDBlocked, Action: event.ActionBlocked, AppID: app,
+		Destination: event.Destination{Host: host, Port: 443, Protocol: "tcp"}, Evidence: event.EvidenceTLSSNI,
+		Count: 1, FirstSeen: now, LastSeen: now,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
