@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"interdict/internal/event"
@@ -38,7 +39,8 @@ func installCluster(t *testing.T) *cluster {
 			if t.Failed() {
 				t.Logf("server %s:\n%s", host, s.ServerLog())
 			}
-			if err := s.Close(); err != nil {
+			// The files are no use with another database.
+			if err := errors.Join(s.Close(), os.RemoveAll(filepath.Dir(s.DataDir()))); err != nil {
 				t.Error(err)
 			}
 		})
