@@ -1,11 +1,13 @@
 // Package demo plays Interdict's story in a private lab: an administrator
 // unsanctions an app, and within a second its connections are audited, then
-// refused, on the devices she chose and on no others.
+// refused, on the devices she chose and on no others; users are told, go on
+// after warnings and ask for access; and everybody can ask why.
 //
-// Nothing in it is a mock: the server and the agents are the programs that
-// are installed, the user's application is curl, and the packets are real. Only
-// the Internet is small. It runs as root, or as an ordinary user where the
-// kernel allows user namespaces.
+// The server and the agents are the programs that are installed, the users'
+// application is curl, and packets, users and message buses are real. The
+// Internet is small, and of alice's desktop there is as much as package desktop
+// says. It runs as root, or as an ordinary user where the kernel allows user
+// namespaces; then steps that take two users are left out.
 package demo
 
 import (

@@ -80,13 +80,13 @@ func (st *story) signIn(ctx context.Context, n *notes) error {
 	if err := desktop.Check(); err != nil {
 		return &leftOutError{err.Error()}
 	}
-	n.did("%s: dbus-daemon, as a desktop session starts it, with a notification service", st.alice())
+	n.did("%s: dbus-daemon", st.alice())
 	var err error
 	st.desktop, err = desktop.Start(ctx, desktop.Config{Lab: st.lab, Host: hostInside, User: userAlice, Locale: "en_US.UTF-8"})
 	if err != nil {
 		return err
 	}
-	n.saw("her session bus and her notification service are there")
+	n.saw("her session bus is there; logind and the notification service are the demo's own")
 	return nil
 }
 
