@@ -40,18 +40,24 @@ type thing struct {
 	name string
 }
 
-// UnmarshalJSON takes the name of a device, group, policy or token, and the
-// value of an indicator. Other changes are of other forms, and have neither.
+// UnmarshalJSON takes the name of a device, group, policy or token, the value of
+// an indicator, and what a rollout changes. Other changes are of other forms, and
+// have neither.
 func (t *thing) UnmarshalJSON(b []byte) error {
+	type named struct {
+		Name string `json:"name"`
+	}
 	var v struct {
-		Name   string `json:"name"`
-		Value  string `json:"value"`
-		Device struct {
-			Name string `json:"name"`
-		} `json:"device"`
+		named
+		Value    string `json:"value"`
+		Device   named  `json:"device"`
+		Policy   named  `json:"after_policy"`
+		AfterTag struct {
+			App string `json:"app_id"`
+		} `json:"after_tag"`
 	}
 	if err := json.Unmarshal(b, &v); err == nil {
-		t.name = cmp.Or(v.Name, v.Value, v.Device.Name)
+		t.name = cmp.Or(v.Name, v.Value, v.Device.Name, v.Policy.Name, v.AfterTag.App)
 	}
 	return nil
 }
