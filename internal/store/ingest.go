@@ -69,6 +69,9 @@ func (tx *Tx) addEvents(events []*Ingest) error {
 	if err != nil {
 		return err
 	}
+	if err = tx.preferIndexes(); err != nil {
+		return err
+	}
 	known, err := tx.knownEvents(events)
 	if err != nil {
 		return err
@@ -110,6 +113,19 @@ func (tx *Tx) reserveArrivals(now time.Time, n int) (int64, error) {
 		return 0, fmt.Errorf("numbering events: %w", err)
 	}
 	return last - int64(n) + 1, nil
+}
+
+// preferIndexes has what follows in the transaction look things up by their
+// keys. PostgreSQL keeps the plans that it made when there were few rows, as in
+// the first minute of a new database, and would read all of them by then.
+func (tx *Tx) preferIndexes() error {
+	if !tx.postgres {
+		return nil
+	}
+	if _, err := tx.exec(`SET LOCAL enable_seqscan = off`); err != nil {
+		return fmt.Errorf("preferring indexes: %w", err)
+	}
+	return nil
 }
 
 func (tx *Tx) knownEvents(events []*Ingest) (map[eventKey]stored, error) {
