@@ -343,14 +343,26 @@ func (b *builder) event() Link {
 	if len(b.Events) > 0 {
 		last = &b.Events[0]
 	}
-	if b.live() && b.Answer.LastEvent != nil && (last == nil || b.Answer.LastEvent.LastSeen.After(last.LastSeen)) {
+	if b.live() && b.concerns(b.Answer.LastEvent) && (last == nil || b.Answer.LastEvent.LastSeen.After(last.LastSeen)) {
 		last = b.Answer.LastEvent
 	}
 	if last == nil {
-		return unknown(LinkEvent, "the device has recorded no connection to it")
+		return unknown(LinkEvent, "the device has recorded no connection to it%s", b.ofUser())
 	}
 	return unknown(LinkEvent, "last recorded at %s: %d %s, %s, program %s, user %s", moment(last.LastSeen), last.EventID, last.Action,
 		cmp.Or(last.Destination.Host, last.Destination.IP.String()), cmp.Or(last.Process.Path, "unknown"), cmp.Or(last.User.Name, "unknown"))
+}
+
+// concerns reports whether an event is one of the user that is asked about.
+func (b *builder) concerns(e *event.Event) bool {
+	return e != nil && (b.Subject.User == "" || e.User.Name == b.Subject.User)
+}
+
+func (b *builder) ofUser() string {
+	if b.Subject.User == "" {
+		return ""
+	}
+	return " by " + b.Subject.User
 }
 
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }

@@ -16,6 +16,7 @@ import (
 	"interdict/internal/bundle"
 	"interdict/internal/bypass"
 	"interdict/internal/cloudapp"
+	"interdict/internal/event"
 	"interdict/internal/explain"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -312,5 +313,21 @@ func TestFixes(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("run go test ./internal/explain -update (-want +got):\n%s", diff)
+	}
+}
+
+func TestOnlyTheUsersOwnEventsAreTold(t *testing.T) {
+	for _, test := range []struct{ user, says string }{
+		{"", "user bob"},
+		{"bob", "user bob"},
+		{"alice", "no connection to it by alice"},
+	} {
+		f := blocked()
+		f.Subject.User = test.user
+		f.Answer.LastEvent = &event.Event{EventID: event.IDBlocked, LastSeen: noon, User: event.User{Name: "bob"}}
+		c := explain.Explain(f, "")
+		if last := c.Links[len(c.Links)-1]; !strings.Contains(last.Text, test.says) {
+			t.Errorf("of user %q the last link says %q, want %q", test.user, last.Text, test.says)
+		}
 	}
 }

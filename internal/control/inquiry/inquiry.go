@@ -186,12 +186,12 @@ func (s *Service) policyName(id string) (name string) {
 // destination is looked for.
 const maxEvents = 200
 
-// events returns the device's newest event about a destination, if it is among
-// its newest.
+// events returns the device's newest event about a destination, of the user
+// that is asked about, if it is among its newest.
 func (s *Service) events(ctx context.Context, id fleet.DeviceID, subject explain.Subject) ([]event.Event, error) {
 	var found []event.Event
 	err := s.control.View(ctx, func(tx *store.Tx) error {
-		all, err := tx.Events(store.EventQuery{Device: string(id), Host: subject.Host, Limit: maxEvents})
+		all, err := tx.Events(store.EventQuery{Device: string(id), Host: subject.Host, User: subject.User, Limit: maxEvents})
 		for i := range all {
 			d := &all[i].Destination
 			if subject.Host != "" && strings.EqualFold(d.Host, subject.Host) || subject.Host == "" && d.IP == subject.IP {
