@@ -281,7 +281,7 @@ func (a *agent) assemble() (inspector *netguard.Inspector, err error) {
 	}
 	a.enforcer = newEnforcer(enforcerConfig{
 		Platform: a.cfg.Platform, Inspector: inspector, Observer: a.observer, Journal: a.journal,
-		Settings: a.cfg.Dir.Path(state.FileSettings), Exempt: exempt(a.id.ServerURL),
+		Settings: a.cfg.Dir.Path(state.FileSettings), Suspended: a.cfg.Dir.Path(state.FileSuspended), Exempt: exempt(a.id.ServerURL),
 		Changed: a.settingsChanged, Revoked: a.users.appeals.Revoke, Health: a.health, Log: a.cfg.Log,
 	})
 	a.locals = local.New(local.Config{

@@ -254,7 +254,7 @@ func (c *control) unenroll(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	err := c.a.enforcer.Suspend(r.Context())
+	err := c.a.enforcer.Withdraw(r.Context())
 	reply(w, struct{}{}, err)
 	if err == nil {
 		c.a.enforcer.leave(context.WithoutCancel(r.Context()))

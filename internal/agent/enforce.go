@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -63,7 +64,9 @@ type enforcerConfig struct {
 	Journal   recorder
 	// Settings is the file that remembers which settings were reported.
 	Settings string
-	Exempt   []netip.AddrPort
+	// Suspended is the file that is there while a suspension lasts.
+	Suspended string
+	Exempt    []netip.AddrPort
 	// Changed is told the settings whenever rules went into force; it must
 	// not block. Revoked is told whose bypasses a bundle ends, each time one
 	// went into force. Both may be nil.
@@ -92,6 +95,9 @@ type enforcer struct {
 	mu       sync.Mutex
 	capture  Capture
 	failMode fleet.FailMode
+	// ends says what would end the suspension that was recorded last, empty
+	// if its end was recorded too.
+	ends string
 	// said is what is to be in force. Until known is set nobody can tell
 	// what the server says: nothing is changed until then.
 	said  policy
@@ -102,7 +108,11 @@ type enforcer struct {
 type failure struct{ cause error }
 
 func newEnforcer(cfg enforcerConfig) *enforcer {
-	return &enforcer{cfg: cfg, changed: make(chan struct{}, 1)}
+	e := &enforcer{cfg: cfg, changed: make(chan struct{}, 1)}
+	if _, err := os.Stat(cfg.Suspended); err == nil {
+		e.ends = endsByStart
+	}
+	return e
 }
 
 // rules returns the rules in force, nil for none.
@@ -236,6 +246,7 @@ func (e *enforcer) change(ctx context.Context, next *enforced) error {
 	if e.failed.Swap(nil) != nil {
 		e.cfg.Health.Clear(health.ApplyFailed)
 	}
+	e.recordResumed(ctx)
 	// Whoever reads the log sees the setting change before what follows
 	// from it.
 	e.reportSettings(ctx, &next.settings, next.version)
@@ -434,31 +445,6 @@ func (e *enforcer) reapply(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.renew(ctx)
-}
-
-// Resume ends a suspension.
-func (e *enforcer) Resume(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.known || !e.suspended.Swap(false) {
-		return nil
-	}
-	err := e.renew(ctx)
-	e.suspended.Store(err != nil)
-	return err
-}
-
-// Suspend removes every trace from the kernel. Nothing is enforced until
-// Resume, a new bundle, or a restart.
-func (e *enforcer) Suspend(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.suspended.Store(true)
-	e.cfg.Health.Raise(health.Suspended, "an administrator ran rescue: nothing is enforced until sync, a new bundle, or a restart")
-	if err := e.cfg.Platform.Guard.CleanUp(ctx); err != nil {
-		return fmt.Errorf("removing the kernel's rules: %w", err)
-	}
-	return nil
 }
 
 // leave records that every setting is what it is without any policy. Nothing

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -331,5 +332,74 @@ func TestBypassesThatAreKnownChangeNothing(t *testing.T) {
 		if got := slices.Contains(l.taken(), "kernel"); got != step.writes {
 			t.Errorf("%s: the kernel was told %v, want %v", step.name, got, step.writes)
 		}
+	}
+}
+
+func TestARescueAndItsEndAreRecordedOnceEach(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		end  func(t *testing.T, e *enforcer)
+		want string
+	}{
+		{"sync", func(t *testing.T, e *enforcer) {
+			for range 2 {
+				if err := e.Resume(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}, endsBySync},
+		{"a bundle", func(t *testing.T, e *enforcer) {
+			mustApply(t, e, bundleOf(t, 2, fleet.ModeBlock, fleet.FailOpen))
+		}, endsByBundle},
+		{"a restart", func(t *testing.T, e *enforcer) {
+			for range 2 {
+				next := newEnforcer(e.cfg)
+				mustApply(t, next, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+			}
+		}, endsByStart},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, e, _ := newLab(t)
+			mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+			for range 2 {
+				if err := e.Suspend(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			test.end(t, e)
+			var got []string
+			for _, ev := range l.events {
+				if ev.EventID == event.IDSuspended || ev.EventID == event.IDResumed {
+					got = append(got, string(ev.Action)+" "+ev.Reason)
+				}
+			}
+			if len(got) != 2 || !strings.HasPrefix(got[0], "suspended an administrator") || !strings.HasPrefix(got[1], "resumed ") || !strings.HasSuffix(got[1], test.want) {
+				t.Errorf("got %q, want the rescue and its end by %q, once each", got, test.want)
+			}
+		})
+	}
+}
+
+func TestARescueThatCannotBeEndedIsNotRecordedAsOver(t *testing.T) {
+	l, e, _ := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	if err := e.Suspend(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	l.setFails = errors.New("no memory")
+	if err := e.Resume(t.Context()); err == nil || e.enforcing() {
+		t.Fatal("the rules went into force")
+	}
+	if n := len(l.events); l.events[n-1].EventID != event.IDSuspended {
+		t.Errorf("the last event is %+v, want the rescue", l.events[n-1])
+	}
+}
+
+func TestUnenrolmentIsNoRescue(t *testing.T) {
+	l, e, set := newLab(t)
+	mustApply(t, e, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))
+	n := len(l.events)
+	if err := e.Withdraw(t.Context()); err != nil || e.enforcing() || len(set.Items()) > 0 || len(l.events) != n {
+		t.Errorf("got %v, items %+v, events %+v", err, set.Items(), l.events[n:])
 	}
 }

@@ -148,12 +148,13 @@ func (l *lab) platform() Platform {
 
 func newLab(t *testing.T) (*lab, *enforcer, *health.Set) {
 	t.Helper()
+	dir := t.TempDir()
 	l, set := &lab{t: t}, &health.Set{}
 	e := newEnforcer(enforcerConfig{
 		Platform: l.platform(), Inspector: l, Journal: l, Health: set, Log: slog.New(slog.DiscardHandler),
 		Observer: newObserver(observerConfig{Finder: l, Health: set, Record: l.Record}),
-		Settings: filepath.Join(t.TempDir(), "settings.json"),
-		Exempt:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8443")},
+		Settings: filepath.Join(dir, "settings.json"), Suspended: filepath.Join(dir, "suspended"),
+		Exempt: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:8443")},
 	})
 	return l, e, set
 }

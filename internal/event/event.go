@@ -48,6 +48,10 @@ const (
 	// IDFileRefused says that a drop-in file of policy was not taken, and
 	// what it said before still counts.
 	IDFileRefused ID = 5902
+	// IDSuspended says that somebody had the agent stop enforcing, with
+	// rescue, and IDResumed that it enforces again.
+	IDSuspended ID = 5903
+	IDResumed   ID = 5904
 )
 
 // Action is what was done, in one word.
@@ -65,6 +69,8 @@ const (
 	ActionBundleRefused Action = "bundle_refused"
 	ActionGuardRestored Action = "guard_restored"
 	ActionFileRefused   Action = "file_refused"
+	ActionSuspended     Action = "suspended"
+	ActionResumed       Action = "resumed"
 )
 
 // Evidence says how a destination was recognised.
@@ -170,7 +176,7 @@ type Event struct {
 	Change *Change `json:"change,omitempty"`
 	// Until is when a bypass ends, on 1129.
 	Until time.Time `json:"until,omitzero"`
-	// Reason is a sentence for people, on 5900 to 5902; on 1129 it is what
+	// Reason is a sentence for people, on 5900 to 5904; on 1129 it is what
 	// the user gave, which may be nothing.
 	Reason string `json:"reason,omitempty"`
 }
@@ -196,6 +202,10 @@ func (id ID) Title() string {
 		return "kernel rules restored"
 	case IDFileRefused:
 		return "policy file refused"
+	case IDSuspended:
+		return "enforcement suspended"
+	case IDResumed:
+		return "enforcement resumed"
 	default:
 		return fmt.Sprintf("event %d", int(id))
 	}

@@ -313,6 +313,8 @@ func TestSentences(t *testing.T) {
 			event.Event{EventID: 1129, Action: event.ActionBypassed, Destination: event.Destination{Host: "t.example"}, Until: time.Unix(0, 0), Reason: "work"},
 			`1129 bypassed a warning: t.example by an unknown process, until 1970-01-01T00:00:00Z, reason "work"`,
 		},
+		{event.Event{EventID: 5903, Reason: "an administrator ran rescue"}, "5903 enforcement suspended: an administrator ran rescue"},
+		{event.Event{EventID: 5904, Reason: "the agent was started again"}, "5904 enforcement resumed: the agent was started again"},
 		{event.Event{EventID: 5900, Reason: "the signature is not the server's"}, "5900 bundle refused: the signature is not the server's"},
 	}
 	for _, test := range tests {

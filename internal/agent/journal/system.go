@@ -60,7 +60,7 @@ func (s *System) Run(ctx context.Context) error {
 
 func priority(e event.Event) systemd.Priority {
 	switch e.EventID {
-	case event.IDBlocked, event.IDExecBlocked, event.IDBundleRefused, event.IDGuardRestored:
+	case event.IDBlocked, event.IDExecBlocked, event.IDBundleRefused, event.IDGuardRestored, event.IDSuspended:
 		return systemd.PriWarning
 	default:
 		return systemd.PriNotice

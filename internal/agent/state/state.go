@@ -8,6 +8,7 @@
 //	                that a renewal, which makes both new, replaces both at once
 //	bundle.json     the last good bundle, whole, under its signed header
 //	settings.json   the effective settings that were last reported
+//	suspended       there while "interdict-agent rescue" counts
 //	set.json        the settings made with "interdict-agent set"
 //	appeals.json    users' bypasses of warnings and their requests for access
 //	policy.d/       the last good content of each drop-in file of policy
@@ -40,14 +41,15 @@ const DefaultRoot = "/var/lib/interdict-agent"
 
 // The names of files that other packages open themselves.
 const (
-	FileSettings = "settings.json"
-	FileSet      = "set.json"
-	FileAppeals  = "appeals.json"
-	DirPolicy    = "policy.d"
-	FileSocket   = "control.sock"
-	FileLock     = "lock"
-	DirEvents    = "events"
-	DirSpool     = "spool"
+	FileSettings  = "settings.json"
+	FileSuspended = "suspended"
+	FileSet       = "set.json"
+	FileAppeals   = "appeals.json"
+	DirPolicy     = "policy.d"
+	FileSocket    = "control.sock"
+	FileLock      = "lock"
+	DirEvents     = "events"
+	DirSpool      = "spool"
 )
 
 const (
@@ -220,7 +222,7 @@ func (d Dir) Clear() error {
 	if err := d.Erase(); err != nil {
 		return err
 	}
-	for _, name := range []string{FileSettings, FileSet, DirPolicy, FileSocket, FileLock} {
+	for _, name := range []string{FileSettings, FileSuspended, FileSet, DirPolicy, FileSocket, FileLock} {
 		if err := os.RemoveAll(d.Path(name)); err != nil {
 			return fmt.Errorf("clearing the state directory: %w", err)
 		}
