@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"interdict/internal/event"
+	"interdict/internal/fleet"
 	"interdict/internal/lab/site"
 )
 
@@ -54,6 +55,14 @@ func installCluster(t *testing.T) *cluster {
 	if err := errors.Join(c.east.Enroll(t.Context(), hostCarl, "site=cluster"), c.east.StartAgent(t.Context(), hostCarl)); err != nil {
 		t.Fatal(err)
 	}
+	until(t, "the west sees carl online", func(ctx context.Context) error {
+		var d fleet.Device
+		err := c.west.AdminShow(ctx, &d, "device", "show", hostCarl)
+		if err == nil && !d.Online {
+			err = errors.New("he is offline")
+		}
+		return err
+	})
 	return c
 }
 
