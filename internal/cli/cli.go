@@ -1,12 +1,14 @@
-// Package cli decides what the administrator's commands are called, what they
-// print and how they end. Its commands are clients of the admin API and of
-// nothing else; commands that are not (the server itself, the demo) are made
-// by the program and handed to [Run].
+// Package cli puts the administrator's commands together, and decides how they
+// end: what is said of an error, and which exit code a script gets. The commands
+// themselves are in the packages below whose names end in cmd, each made for the
+// session of a run; what those share is in package session.
 //
-// Data goes to standard output, everything said to people to standard error.
-// With --output json a command prints the document of the admin API, whose
-// version is in its path, so that scripts rely on the same contract as any
-// other client.
+// All of them are clients of the admin API and of nothing else; commands that
+// are not (the server itself, the demo) are made by the program and handed to
+// [Run]. Data goes to standard output, everything said to people to standard
+// error. With --output json a command prints the document of the admin API, whose
+// version is in its path, so that scripts rely on the same contract as any other
+// client.
 package cli
 
 import (
