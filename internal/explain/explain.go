@@ -111,6 +111,8 @@ type Subject struct {
 	Host string     `json:"host,omitempty"`
 	Path string     `json:"path,omitempty"`
 	IP   netip.Addr `json:"ip,omitzero"`
+	// Port is where a connection would lead; 0 means nothing in particular.
+	Port uint16 `json:"port,omitempty"`
 	// User is the login name of a user of the device, empty for anybody.
 	User string `json:"user,omitempty"`
 }

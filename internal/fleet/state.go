@@ -58,8 +58,8 @@ type SettingStatus struct {
 	Standing
 
 	State SettingState `json:"state" enum:"error,conflict,pending,offline,applied,not_applicable"`
-	// Text says why in the state error, and where it is known in the state
-	// not_applicable.
+	// Text says why in the state error, and where it is known in the states
+	// not_applicable and pending.
 	Text string `json:"text,omitempty"`
 	// InForce and Channel are what the device says is in force instead, and
 	// where it comes from.
@@ -151,8 +151,10 @@ func (s *SettingStatus) report(all []SettingReport) {
 	}
 	r := all[i]
 	s.InForce, s.Channel = r.Value, r.Channel
-	if r.State == SettingFailed || r.State == SettingNotApplicable {
+	switch r.State {
+	case SettingFailed, SettingNotApplicable, SettingPending:
 		s.State, s.Text = r.State, r.Text
+	default: // in force, if only from another channel
 	}
 }
 

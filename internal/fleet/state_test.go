@@ -63,6 +63,18 @@ func TestPolicyStatus(t *testing.T) {
 			fleet.SettingStatus{Standing: fleet.Standing{Setting: fleet.SettingNetworkProtection, Value: "block", Policy: "block"}, State: fleet.SettingFailed, Text: "no nftables"},
 		},
 		{
+			"the device says that the value waits, and why",
+			current(fleet.SettingReport{
+				Setting: fleet.SettingNetworkProtection, Value: "disabled", Channel: fleet.ChannelDefault, State: fleet.SettingPending, Text: "rescue",
+			}),
+			[]fleet.Policy{block(0)},
+			block(0), fleet.SettingPending,
+			fleet.SettingStatus{
+				Standing: fleet.Standing{Setting: fleet.SettingNetworkProtection, Value: "block", Policy: "block"}, State: fleet.SettingPending,
+				Text: "rescue", InForce: "disabled", Channel: fleet.ChannelDefault,
+			},
+		},
+		{
 			"one setting of two failed", current(fleet.SettingReport{Setting: fleet.SettingFailMode, Value: "open", Channel: fleet.ChannelDefault, State: fleet.SettingFailed, Text: "no"}),
 			[]fleet.Policy{block(0)},
 			block(0), fleet.SettingFailed, network(fleet.SettingApplied, fleet.Standing{}),

@@ -45,7 +45,7 @@ func (s *Service) ask(ctx context.Context, d *fleet.Device, subject explain.Subj
 	q := bundle.Question{
 		// Nobody but the device shall be able to name it.
 		ID:   ulid.MustNew(ulid.Now(), rand.Reader).String(),
-		Host: subject.Host, Path: subject.Path, IP: subject.IP, User: subject.User,
+		Host: subject.Host, Path: subject.Path, IP: subject.IP, Port: subject.Port, User: subject.User,
 	}
 	asked, err := s.begin(ctx, d.ID, q)
 	defer s.forget(ctx, q.ID)

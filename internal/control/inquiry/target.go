@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"interdict/internal/cloudapp"
@@ -28,18 +29,35 @@ func parseTarget(text string) (explain.Subject, bool) {
 	if err != nil || u.Hostname() == "" || u.Scheme == "" {
 		return explain.Subject{}, false
 	}
+	port, ok := portOf(u)
+	if !ok {
+		return explain.Subject{}, false
+	}
 	if ip, none := netip.ParseAddr(u.Hostname()); none == nil {
-		return explain.Subject{IP: ip.Unmap().WithZone("")}, true
+		return explain.Subject{IP: ip.Unmap().WithZone(""), Port: port}, true
 	}
 	host, err := indicator.Parse(indicator.TypeDomain, u.Hostname())
 	if err != nil || net.ParseIP(host) != nil {
 		return explain.Subject{}, false
 	}
-	s := explain.Subject{Host: host}
+	s := explain.Subject{Host: host, Port: port}
 	if strings.EqualFold(u.Scheme, "http") && u.EscapedPath() != "" && u.EscapedPath() != "/" {
 		s.Path = indicator.CanonicalPath(u.EscapedPath())
 	}
 	return s, true
+}
+
+// portOf returns the port that a URL names, or that of http; 0 for that of
+// https, which goes without saying.
+func portOf(u *url.URL) (port uint16, ok bool) {
+	if u.Port() == "" {
+		if strings.EqualFold(u.Scheme, "http") {
+			return 80, true
+		}
+		return 0, true
+	}
+	n, err := strconv.ParseUint(u.Port(), 10, 16)
+	return uint16(n), err == nil
 }
 
 // owners are the apps of domains.
