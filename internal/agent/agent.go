@@ -105,6 +105,9 @@ type Config struct {
 	Desktop desktop.Program
 	// WhyListen is the address of the why page; empty for none.
 	WhyListen string
+	// RuntimeDir is where everybody may read what the agent says there of
+	// itself; empty for nowhere.
+	RuntimeDir string
 	// Facts are what this machine says of itself.
 	Facts bundle.Facts
 	// Ready is called when the rules of the last good bundle and of the

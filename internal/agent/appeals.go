@@ -27,6 +27,8 @@ type users struct {
 	// page says why, and peers to whom; both are nil where there is no page.
 	page  *why.Server
 	peers *why.Peers
+	// withdraw takes back where the page is said to be; nil for nowhere.
+	withdraw func()
 }
 
 // newUsers makes what users see. Nothing happens before run; close must be
@@ -69,11 +71,27 @@ func (u *users) open(ctx context.Context, settings func() fleet.Settings) (err e
 	u.page, err = why.Listen(ctx, why.Config{
 		Listen: u.a.cfg.WhyListen, Appeals: u.appeals, Settings: settings, UID: u.peers.UID, Now: time.Now, Log: u.a.cfg.Log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if at := u.page.Address().String(); at != u.a.cfg.WhyListen {
+		u.a.cfg.Log.InfoContext(ctx, "another program has the port of the why page, which is elsewhere now", "address", at)
+	}
+	if u.a.cfg.RuntimeDir == "" {
+		return nil
+	}
+	u.withdraw, err = why.Announce(u.a.cfg.RuntimeDir, u.page.Address())
+	if err != nil {
+		u.a.cfg.Log.WarnContext(ctx, "users have to be told where the page is that says why", "error", err, "address", u.page.Address())
+	}
+	return nil
 }
 
 // close frees what the page needs.
 func (u *users) close() {
+	if u.withdraw != nil {
+		u.withdraw()
+	}
 	if u.page != nil {
 		_ = u.page.Close()
 	}

@@ -7,8 +7,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +37,7 @@ func TestAUserGoesOnUntilTheServerEndsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &agent{cfg: Config{Dir: dir, Log: log, WhyListen: "127.0.0.1:0"}, enforcer: e, journal: j, health: set}
+	a := &agent{cfg: Config{Dir: dir, Log: log, WhyListen: "127.0.0.1:0", RuntimeDir: t.TempDir()}, enforcer: e, journal: j, health: set}
 	users := a.newUsers(t.Context())
 	e.cfg.Revoked = users.appeals.Revoke
 	ctx, cancel := context.WithCancel(t.Context())
@@ -69,6 +71,10 @@ func TestAUserGoesOnUntilTheServerEndsIt(t *testing.T) {
 	})
 	if page == "" {
 		t.Fatal("the refusal has no page")
+	}
+	said, err := os.ReadFile(filepath.Join(a.cfg.RuntimeDir, "why-address"))
+	if at := strings.TrimSpace(string(said)); err != nil || !strings.HasPrefix(page, "http://"+at+"/") {
+		t.Errorf("the page is said to be at %q (%v), want where %s is", at, err, page)
 	}
 	resp, err := http.PostForm(page+"/continue", url.Values{"reason": {"work"}})
 	if err != nil {

@@ -342,6 +342,7 @@ func TestARescueAndItsEndAreRecordedOnceEach(t *testing.T) {
 		want string
 	}{
 		{"sync", func(t *testing.T, e *enforcer) {
+			t.Helper()
 			for range 2 {
 				if err := e.Resume(t.Context()); err != nil {
 					t.Error(err)
@@ -349,9 +350,11 @@ func TestARescueAndItsEndAreRecordedOnceEach(t *testing.T) {
 			}
 		}, endsBySync},
 		{"a bundle", func(t *testing.T, e *enforcer) {
+			t.Helper()
 			mustApply(t, e, bundleOf(t, 2, fleet.ModeBlock, fleet.FailOpen))
 		}, endsByBundle},
 		{"a restart", func(t *testing.T, e *enforcer) {
+			t.Helper()
 			for range 2 {
 				next := newEnforcer(e.cfg)
 				mustApply(t, next, bundleOf(t, 1, fleet.ModeBlock, fleet.FailOpen))

@@ -18,6 +18,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -280,6 +281,26 @@ func (a *Appeals) Standing(id string) (s Standing, ok bool) {
 	s.CanContinue = r.Warned() && s.Bypass == nil && r.Subject() != ""
 	s.CanRequest = !r.Warned() && a.cfg.Send != nil && !open(s.Request, now)
 	return s, true
+}
+
+// Of returns what a user was refused, the newest first.
+func (a *Appeals) Of(uid uint32) []Standing {
+	var ids []string
+	a.mu.Lock()
+	if d, ok := a.users[uid]; ok {
+		for _, r := range d.refusals {
+			ids = append(ids, r.ID)
+		}
+	}
+	a.mu.Unlock()
+	var all []Standing
+	for _, id := range ids {
+		if s, ok := a.Standing(id); ok {
+			all = append(all, s)
+		}
+	}
+	slices.SortFunc(all, func(x, y Standing) int { return y.Event.Time.Compare(x.Event.Time) })
+	return all
 }
 
 // own returns the refusal that a user may act on. The error does not tell

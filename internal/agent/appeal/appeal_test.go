@@ -186,6 +186,35 @@ func TestRefusalsAreForgottenAfterADay(t *testing.T) {
 	}
 }
 
+func TestAUserSeesTheirOwnRefusalsTheNewestFirst(t *testing.T) {
+	s := newScene(t)
+	first := s.refused(refusal(1, "tunes", "a.example", event.ActionBlocked))
+	s.now = s.now.Add(time.Minute)
+	second := s.refused(refusal(1, "box", "b.example", event.ActionWarned))
+	s.refused(refusal(2, "tunes", "a.example", event.ActionBlocked))
+	ids := func(uid uint32) (ids []string) {
+		for _, r := range s.a.Of(uid) {
+			ids = append(ids, r.ID)
+		}
+		return ids
+	}
+	if diff := cmp.Diff([]string{second, first}, ids(1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	s.now = s.now.Add(time.Minute)
+	s.refused(refusal(1, "tunes", "a.example", event.ActionBlocked))
+	if diff := cmp.Diff([]string{first, second}, ids(1)); diff != "" {
+		t.Errorf("when the first is tried again (-want +got):\n%s", diff)
+	}
+	if got := ids(3); got != nil {
+		t.Errorf("a user who was refused nothing sees %v", got)
+	}
+	s.now = s.now.Add(24*time.Hour - time.Second)
+	if diff := cmp.Diff([]string{first}, ids(1)); diff != "" {
+		t.Errorf("a day after the second (-want +got):\n%s", diff)
+	}
+}
+
 func TestRefusalsAreBounded(t *testing.T) {
 	s := newScene(t)
 	quiet := s.refused(refusal(1, "Box", "box.example", event.ActionBlocked))

@@ -147,7 +147,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server or agent not reachable,
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.opts.stateDir, "state-dir", state.DefaultRoot, "`directory` of the agent's state")
 	flags.StringVarP(&c.opts.output, "output", "o", outputTable, "how to print data, a `format`: table or json")
-	root.AddCommand(c.enroll(), c.run(), c.status(), c.sync(), c.set(), c.events(), c.test(), c.doctor(), c.rescue(), c.unenroll(), c.version(), c.desktop())
+	root.AddCommand(c.enroll(), c.run(), c.status(), c.sync(), c.set(), c.events(), c.test(), c.why(), c.doctor(), c.rescue(), c.unenroll(), c.version(), c.desktop())
 	root.CompletionOptions.DisableDefaultCmd = true
 	return root
 }

@@ -14,9 +14,13 @@ import (
 	"interdict/internal/agent/notify/session"
 )
 
-// The helper is this program once more, as in the agent.
+// The helper is this program once more, as in the agent, and so are a user's
+// commands.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == desktopCommand {
+	if len(os.Args) > 1 && os.Args[1] == impostor {
+		os.Exit(beImpostor())
+	}
+	if len(os.Args) > 1 && (os.Args[1] == desktopCommand || os.Args[1] == "why") {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		code := Run(ctx, Env{Stdout: os.Stdout, Stderr: os.Stderr}, os.Args[1:])
 		stop()

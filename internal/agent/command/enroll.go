@@ -135,7 +135,7 @@ refused. To remove them use "interdict-agent rescue" or "unenroll".`,
 			}()
 			return agent.Run(cmd.Context(), agent.Config{
 				Dir: dir, Platform: platform, PolicyDir: policyDir, Environ: os.Environ(), Facts: facts(), Log: log,
-				Desktop: desktopProgram(), WhyListen: whyListen,
+				Desktop: desktopProgram(), WhyListen: whyListen, RuntimeDir: os.Getenv("RUNTIME_DIRECTORY"),
 				Ready: func() {
 					// Without a service manager there is nobody to tell.
 					if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {

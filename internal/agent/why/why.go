@@ -7,6 +7,10 @@
 // else gets the answer that an id without a page gets. Root may look and not
 // act. What the buttons do is decided by package appeal.
 //
+// Where there is no desktop, a command of the user asks the same server for what
+// they were refused (see Client), as which no web page and no program that
+// fetches what others tell it to can pass: see command.
+//
 // The page is plain HTML without scripts, and without anything from anywhere
 // else. No other site can read it, frame it, or press its buttons: see guard.
 package why
@@ -24,7 +28,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 
 	"interdict/internal/access"
@@ -39,9 +42,10 @@ const DefaultListen = "127.0.0.1:4773"
 
 // The bounds of what clients can ask for.
 const (
-	maxConnections = 64
-	maxHeader      = 16 << 10
-	maxBody        = 16 << 10
+	maxConnections     = 256
+	maxConnectionsUser = 16
+	maxHeader          = 16 << 10
+	maxBody            = 16 << 10
 	// perSecond and burst are for one user, maxUsers of whom are remembered.
 	perSecond = rate.Limit(5)
 	burst     = 30
@@ -57,6 +61,7 @@ const (
 // appeal.Appeals knows.
 type Appeals interface {
 	Standing(id string) (appeal.Standing, bool)
+	Of(uid uint32) []appeal.Standing
 	Continue(ctx context.Context, id string, uid uint32, reason string) (bypass.Bypass, error)
 	Request(ctx context.Context, id string, uid uint32, reason string) (access.Request, error)
 }
@@ -88,9 +93,9 @@ type Server struct {
 // Listen opens the page's address. Where another program has the port any
 // other is taken: addresses of pages are told, not remembered.
 func Listen(ctx context.Context, cfg Config) (*Server, error) {
-	want, err := netip.ParseAddrPort(cfg.Listen)
-	if err != nil || want.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-		return nil, fault.New(fault.Invalid, "%q is not an address on 127.0.0.1 with a port", cfg.Listen).WithHint("such as %s", DefaultListen)
+	want, err := parseAddress(cfg.Listen)
+	if err != nil {
+		return nil, err
 	}
 	tmpl, err := template.New("page").Parse(pageHTML)
 	if err != nil {
@@ -114,6 +119,17 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	}, nil
 }
 
+func parseAddress(text string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(text)
+	if err != nil || a.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+		return netip.AddrPort{}, fault.New(fault.Invalid, "%.64q is not an address on 127.0.0.1 with a port", text).WithHint("such as %s", DefaultListen)
+	}
+	return a, nil
+}
+
+// Address returns where the page is.
+func (s *Server) Address() netip.AddrPort { return s.address }
+
 // URL returns the address of the page of a refusal.
 func (s *Server) URL(id string) string { return "http://" + s.address.String() + pathOf(id) }
 
@@ -135,7 +151,10 @@ func (s *Server) Serve(ctx context.Context) error {
 		defer cancel()
 		_ = srv.Shutdown(shutdownCtx)
 	})
-	err := srv.Serve(netutil.LimitListener(s.listener, maxConnections))
+	err := srv.Serve(&slots{
+		Listener: s.listener, taken: make(map[uint32]int),
+		uid: func(client netip.AddrPort) (uint32, error) { return s.cfg.UID(client, s.address) },
+	})
 	if stop() {
 		return fmt.Errorf("serving the why page: %w", err)
 	}
@@ -163,6 +182,7 @@ func (s *Server) handler() http.Handler {
 		_, err := s.cfg.Appeals.Request(ctx, id, uid, reason)
 		return err
 	}))
+	s.handleCommands(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.missing(w, r) })
 	return s.guard(mux)
 }
@@ -198,9 +218,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// visitor returns whose request it is, and what they may see. Where that is
-// nothing it has answered, and ok is false.
-func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (uid uint32, standing appeal.Standing, ok bool) {
+// user returns whose request it is. Where that is not known, or they ask too
+// often, it has answered, and ok is false.
+func (s *Server) user(w http.ResponseWriter, r *http.Request) (uid uint32, ok bool) {
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err == nil {
 		uid, err = s.cfg.UID(client, s.address)
@@ -208,11 +228,20 @@ func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (uid uint32, st
 	if err != nil {
 		s.cfg.Log.DebugContext(r.Context(), "asking whose connection it is", "error", err)
 		s.missing(w, r)
-		return 0, appeal.Standing{}, false
+		return 0, false
 	}
 	if !s.limits.allow(uid) {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "too many requests", http.StatusTooManyRequests)
+		return 0, false
+	}
+	return uid, true
+}
+
+// visitor returns whose request for a page it is, and what they may see. Where
+// that is nothing it has answered, and ok is false.
+func (s *Server) visitor(w http.ResponseWriter, r *http.Request) (uid uint32, standing appeal.Standing, ok bool) {
+	if uid, ok = s.user(w, r); !ok {
 		return 0, appeal.Standing{}, false
 	}
 	standing, ok = s.cfg.Appeals.Standing(r.PathValue("id"))

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -371,6 +372,163 @@ func TestNobodyAsksTooOften(t *testing.T) {
 		t.Errorf("got status %d after %d requests", got, 10*burst)
 	}
 	check(t, "another user", get(sc.refused(t, anna, "Tunes", event.ActionBlocked)).as(t, anna), http.StatusOK)
+}
+
+// dials opens connections to the page until one is refused, or all are open.
+func dials(t *testing.T, address string, n int) (open int) {
+	t.Helper()
+	for range n {
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp4", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if err := c.SetDeadline(time.Now().Add(headerTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		// The answer to a first request says that it was let in.
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			return open
+		}
+		open++
+	}
+	return open
+}
+
+func TestAUserCannotKeepOthersOut(t *testing.T) {
+	sc := newScene(t)
+	url := sc.refused(t, anna, "Tunes", event.ActionBlocked)
+	if got := dials(t, sc.address.String(), maxConnectionsUser+1); got != maxConnectionsUser {
+		t.Errorf("one user has %d connections, want %d", got, maxConnectionsUser)
+	}
+	check(t, "another user", get(url).as(t, anna), http.StatusOK)
+}
+
+func TestAConnectionThatEndsMakesRoom(t *testing.T) {
+	s := &slots{taken: make(map[uint32]int), uid: func(netip.AddrPort) (uint32, error) { return anna, nil }}
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * maxConnectionsUser {
+		held := s.hold(c)
+		if held == nil {
+			t.Fatal("there is no room although nothing is open")
+		}
+		// Closing it twice makes room once.
+		_, _ = held.Close(), held.Close()
+	}
+	if s.all != 0 || len(s.taken) != 0 {
+		t.Errorf("%d connections are counted, %v", s.all, s.taken)
+	}
+}
+
+func TestCommandsAreAnsweredToCommandsAlone(t *testing.T) {
+	sc := newScene(t)
+	url := sc.refused(t, anna, "Tunes", event.ActionWarned)
+	id := url[strings.LastIndex(url, "/")+1:]
+	base := "http://" + sc.address.String()
+	from := func(q question, headers ...string) question {
+		q.Header = map[string]string{headerCommand: "why"}
+		for i := 0; i < len(headers); i += 2 {
+			q.Header[headers[i]] = headers[i+1]
+		}
+		return q
+	}
+	list, goOn := get(base+pathRefusals), post(base+pathRefusals+"/"+id+"/continue", "x")
+	preflight := question{Method: http.MethodOptions, URL: base + pathRefusals}
+	rebound := from(list)
+	rebound.Host = "evil.example"
+	for _, test := range []struct {
+		name string
+		q    question
+		want int
+	}{
+		{"without the header", list, http.StatusNotFound},
+		{"a page of another site", from(list, "Sec-Fetch-Site", "cross-site"), http.StatusNotFound},
+		{"a page of ours", from(list, "Sec-Fetch-Site", "same-origin"), http.StatusNotFound},
+		{"a page in an old browser", from(list, "Origin", "http://evil.example"), http.StatusNotFound},
+		{"a form of another site", post(base+pathRefusals+"/"+id+"/continue", "x"), http.StatusNotFound},
+		{"a script of another site", from(goOn, "Sec-Fetch-Site", "cross-site"), http.StatusForbidden},
+		{"a browser that asks for leave", from(preflight, "Origin", "http://evil.example", "Access-Control-Request-Headers", headerCommand), http.StatusNotFound},
+		{"a name that leads here", rebound, http.StatusMisdirectedRequest},
+	} {
+		got := test.q.as(t, anna)
+		if got.Status != test.want || strings.Contains(got.Body, id) {
+			t.Errorf("%s: got status %d and %q, want %d", test.name, got.Status, got.Body, test.want)
+		}
+		for name := range got.Header {
+			if strings.HasPrefix(name, "Access-Control-") {
+				t.Errorf("%s: the answer allows something: %s", test.name, name)
+			}
+		}
+	}
+	if len(sc.appeals.Bypasses()) != 0 {
+		t.Error("one of them went through")
+	}
+	check(t, "a command", from(list).as(t, anna), http.StatusOK, id)
+	if got := from(list).as(t, ben); got.Status != http.StatusOK || strings.Contains(got.Body, id) {
+		t.Errorf("another user got status %d and %q", got.Status, got.Body)
+	}
+	if got := from(list).as(t, 0); got.Status != http.StatusOK || strings.Contains(got.Body, id) {
+		t.Errorf("root, who was refused nothing, got status %d and %q", got.Status, got.Body)
+	}
+	check(t, "another user's command", from(goOn).as(t, ben), http.StatusForbidden)
+	check(t, "the user's command", from(goOn).as(t, anna), http.StatusOK, id, `"until"`)
+}
+
+func TestWhereThePageIsIsSaid(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := find(dir); got != DefaultListen || err != nil {
+		t.Errorf("before: got %q, %v", got, err)
+	}
+	withdraw, err := Announce(dir, netip.MustParseAddrPort("127.0.0.1:40001"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := find(dir); got != "127.0.0.1:40001" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, fileAddress)); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("got %v, %v, want a file that everybody can read", info, err)
+	}
+	withdraw()
+	if got, err := find(dir); got != DefaultListen || err != nil {
+		t.Errorf("after: got %q, %v", got, err)
+	}
+}
+
+func TestAnythingElseThatAnswersIsNoAgent(t *testing.T) {
+	for name, body := range map[string]string{"a page": "<html>", "nothing": "", "other JSON": `{"x":1}`, "a problem without a code": `{"message":"x"}`} {
+		for _, status := range []int{http.StatusOK, http.StatusNotFound, http.StatusFound} {
+			if status == http.StatusOK && name == "other JSON" || status == http.StatusOK && name == "a problem without a code" {
+				continue
+			}
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, body)
+			}))
+			c, err := NewClient(srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all, err := c.List(t.Context()); fault.CodeOf(err) != fault.Unreachable {
+				t.Errorf("%s with status %d: got %v, %v", name, status, all, err)
+			}
+			if _, err := c.Continue(t.Context(), "../x", "y"); fault.CodeOf(err) != fault.Unreachable {
+				t.Errorf("%s with status %d: continuing got %v", name, status, err)
+			}
+			c.Close()
+			srv.Close()
+		}
+	}
 }
 
 func TestAClosedSocketIsNobodys(t *testing.T) {
