@@ -52,14 +52,15 @@ func TestAKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	f := install(t)
 	f.tag(t, app, "unsanctioned")
 	f.mode(t, fleet.ModeBlock)
-	traffic := f.traffic(t, "stored")
-	f.waitEvent(t, event.IDBlocked, "stored10.itunes.apple.com")
+	names := fresh("stored")
+	traffic := f.traffic(t, names)
+	f.waitEvent(t, event.IDBlocked, nth(names, 10))
 	if err := f.site.KillServer(); err != nil {
 		t.Fatal(err)
 	}
-	f.waitEvent(t, event.IDBlocked, "stored20.itunes.apple.com")
+	f.waitEvent(t, event.IDBlocked, nth(names, 20))
 	f.startServer(t)
-	f.waitEvent(t, event.IDBlocked, "stored30.itunes.apple.com")
+	f.waitEvent(t, event.IDBlocked, nth(names, 30))
 	if err := f.site.KillServer(); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func TestAKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 	}
 	var hosts []string
 	for i := range 40 {
-		hosts = append(hosts, fmt.Sprintf("stored%d.itunes.apple.com", i))
+		hosts = append(hosts, nth(names, i))
 		f.waitEvent(t, event.IDBlocked, hosts[i])
 	}
 	f.checkStored(t, hosts)
@@ -93,8 +94,9 @@ func TestAKilledAgentLosesNothing(t *testing.T) {
 
 	// Traffic goes on while the agent is killed, so that events are on every
 	// stage of their way.
-	traffic := f.traffic(t, "killed")
-	f.waitEvent(t, event.IDBlocked, "killed10.itunes.apple.com")
+	names := fresh("killed")
+	traffic := f.traffic(t, names)
+	f.waitEvent(t, event.IDBlocked, nth(names, 10))
 	if err := f.site.KillAgent(hostInside); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +112,7 @@ func TestAKilledAgentLosesNothing(t *testing.T) {
 	t.Logf("the device was online again %s after the restart", time.Since(start).Round(time.Millisecond))
 	refused(t, "an unsanctioned app", f.curl(t, hostInside, "https://after.itunes.apple.com/"))
 	var hosts []string
-	for _, e := range f.events(t, hostInside, "killed") {
+	for _, e := range f.events(t, hostInside, names) {
 		hosts = append(hosts, e.Destination.Host)
 	}
 	// What a program saw refused is in the log, but for the one connection
@@ -122,16 +124,23 @@ func TestAKilledAgentLosesNothing(t *testing.T) {
 	f.checkStored(t, append(hosts, "after.itunes.apple.com"))
 }
 
+// fresh is a word for names that no test has used in this installation. An
+// event about a name that was used would be taken for that of now.
+func fresh(word string) string { return fmt.Sprintf("%s-%x-", word, time.Now().UnixNano()) }
+
+// nth is one of the names that traffic connects to.
+func nth(names string, i int) string { return fmt.Sprintf("%s%d.itunes.apple.com", names, i) }
+
 // traffic makes 40 connections to names of iTunes in the background, one
-// after the other: NAME0.itunes.apple.com and so on. It sends the names that
-// were refused once all have been tried.
-func (f *fixture) traffic(t *testing.T, name string) <-chan []string {
+// after the other: see nth. It sends the names that were refused once all have
+// been tried.
+func (f *fixture) traffic(t *testing.T, names string) <-chan []string {
 	t.Helper()
 	done := make(chan []string, 1)
 	go func() {
 		var refused []string
 		for i := range 40 {
-			host := fmt.Sprintf("%s%d.itunes.apple.com", name, i)
+			host := nth(names, i)
 			if r := f.curl(t, hostInside, "--max-time", "2", "https://"+host+"/"); r.err != nil {
 				refused = append(refused, host)
 			}
