@@ -13,9 +13,9 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"interdict/internal/access"
@@ -29,21 +29,25 @@ import (
 
 const (
 	// quiet is how long a program's attempts at an app stay silent for a
-	// user after a message.
+	// user after a message, and again how long after one that did not reach
+	// them.
 	quiet = 10 * time.Minute
-	// maxTold bounds what is remembered; when it is full everybody may be
-	// told again.
-	maxTold = 1024
-	// waiting bounds messages on their way, sendTimeout what each may take
-	// until it is handed over.
-	waiting     = 16
+	again = 30 * time.Second
+	// maxTold bounds what is remembered of one user, and maxUsers the users;
+	// when it is full they may be told again.
+	maxTold  = 64
+	maxUsers = 256
+	// waiting bounds messages on their way to anybody, and waitingUser those
+	// to one user; sendTimeout is what each may take until it is handed over.
+	waiting     = 64
+	waitingUser = 8
 	sendTimeout = 5 * time.Second
 	// openFor is how long the buttons of a notification work, maxOpen how
-	// many notifications of one user have buttons that do, and maxHelpers
+	// many notifications of one user have buttons that do, and maxWorkers
 	// how many users.
 	openFor    = 30 * time.Minute
 	maxOpen    = 8
-	maxHelpers = 16
+	maxWorkers = 16
 )
 
 // Helper is a helper in somebody's session, as desktop.Start starts one.
@@ -74,21 +78,20 @@ type Config struct {
 }
 
 // Notifier tells users what was refused. It is safe for concurrent use.
+//
+// Each user has a worker of their own while there is something to tell, so that
+// a session that hangs holds nobody else up.
 type Notifier struct {
 	cfg   Config
 	queue chan message
-	heard chan report
-
-	// mu guards told.
-	mu   sync.Mutex
-	told map[recipient]time.Time
-
-	// desks are the sessions in which something is open, started those whose
-	// helper has not ended. They belong to Run, as does what follows.
-	desks   map[uint32]*desk
-	started map[*desk]bool
+	// idle are workers that have nothing to do.
+	idle chan *worker
 	// number makes keys.
-	number uint64
+	number atomic.Uint64
+
+	// mu guards told, in which is until when users are not told again.
+	mu   sync.Mutex
+	told map[uint32]map[recipient]time.Time
 }
 
 // recipient is a program and the refusal that its user was told about.
@@ -101,32 +104,29 @@ type message struct {
 	compose func(t *wording.Texts) desktop.Message
 	// refusal is what its buttons are about, empty for none.
 	refusal string
+	// tells is what the user knows when they have seen it; zero for nothing
+	// that would be told twice.
+	tells recipient
 	// replaces is the key of the one whose place it takes, if any.
 	replaces string
-}
-
-// report is what a helper said.
-type report struct {
-	desk *desk
-	desktop.Report
 }
 
 // New returns a Notifier. Run must be called for messages to be shown.
 func New(cfg Config) *Notifier {
 	return &Notifier{
-		cfg: cfg, queue: make(chan message, waiting), heard: make(chan report),
-		told: make(map[recipient]time.Time), desks: make(map[uint32]*desk), started: make(map[*desk]bool),
+		cfg: cfg, queue: make(chan message, waiting), idle: make(chan *worker), told: make(map[uint32]map[recipient]time.Time),
 	}
 }
 
 // Refused tells a user of a refusal, unless they know. It does not block.
 func (n *Notifier) Refused(s appeal.Standing) {
 	settings := n.cfg.Settings()
-	if settings.Notifications == fleet.Off || !n.due(recipient{s.ID, s.Event.Process.Path}) {
+	tells := recipient{s.ID, s.Event.Process.Path}
+	if settings.Notifications == fleet.Off || !n.due(s.UID, tells) {
 		return
 	}
 	url := n.cfg.URL(s.ID)
-	n.enqueue(message{uid: s.UID, refusal: s.ID, compose: func(t *wording.Texts) desktop.Message {
+	n.enqueue(message{uid: s.UID, refusal: s.ID, tells: tells, compose: func(t *wording.Texts) desktop.Message {
 		return refused(t, &s, &settings, url)
 	}})
 }
@@ -152,59 +152,70 @@ func (n *Notifier) enqueue(m message) {
 	select {
 	case n.queue <- m:
 	default:
+		n.missed(m.uid, m.tells)
 	}
 }
 
-func (n *Notifier) due(r recipient) bool {
+// due reports whether a user is to be told, and notes that they are.
+func (n *Notifier) due(uid uint32, r recipient) bool {
 	now := n.cfg.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last, ok := n.told[r]; ok && now.Sub(last) < quiet {
+	if now.Before(n.told[uid][r]) {
 		return false
 	}
-	if len(n.told) >= maxTold {
+	n.note(uid, r, now.Add(quiet))
+	return true
+}
+
+// missed notes that a message did not reach its user, who is told again soon.
+func (n *Notifier) missed(uid uint32, r recipient) {
+	if r == (recipient{}) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.note(uid, r, n.cfg.Now().Add(again))
+}
+
+// note notes until when a user is not told again. The caller holds mu.
+func (n *Notifier) note(uid uint32, r recipient, until time.Time) {
+	if _, ok := n.told[uid]; !ok && len(n.told) >= maxUsers {
 		clear(n.told)
 	}
-	n.told[r] = now
-	return true
+	if len(n.told[uid]) >= maxTold || n.told[uid] == nil {
+		n.told[uid] = make(map[recipient]time.Time)
+	}
+	n.told[uid][r] = until
 }
 
 // Run shows messages until ctx ends. It returns when all helpers are gone.
 func (n *Notifier) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Minute)
-	defer tick.Stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	workers := make(map[uint32]*worker)
+	start := func(w *worker) { group.Go(func() { w.run(ctx) }) }
 	for {
 		select {
 		case <-ctx.Done():
-			for d := range n.started {
-				d.helper.Close()
-				<-d.helper.Ended()
-			}
 			return nil
 		case m := <-n.queue:
-			if err := n.show(ctx, m); err != nil {
-				n.cfg.Log.DebugContext(ctx, "notifying", "error", err, "uid", m.uid)
+			w := workers[m.uid]
+			if w == nil && len(workers) < maxWorkers {
+				w = newWorker(n, m.uid)
+				workers[m.uid] = w
+				start(w)
 			}
-		case r := <-n.heard:
-			n.hear(ctx, r)
-		case <-tick.C:
-			n.closeOld()
+			if !w.take(m) {
+				n.cfg.Log.DebugContext(ctx, "notifying: too much is to be told", "uid", m.uid)
+				n.missed(m.uid, m.tells)
+			}
+		case w := <-n.idle:
+			if len(w.queue) > 0 {
+				start(w)
+				continue
+			}
+			delete(workers, w.uid)
 		}
 	}
-}
-
-// show hands a message to the helper in its user's session.
-func (n *Notifier) show(ctx context.Context, m message) error {
-	d := n.desks[m.uid]
-	if d == nil {
-		if len(n.desks) >= maxHelpers {
-			return errors.New("too many users are being told something")
-		}
-		var err error
-		if d, err = n.open(ctx, m.uid); err != nil {
-			return err
-		}
-		n.desks[m.uid], n.started[d] = d, true
-	}
-	return n.put(d, m)
 }

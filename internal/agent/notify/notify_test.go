@@ -52,7 +52,10 @@ type house struct {
 	// acts are the calls of Continue and Request, failing what they say.
 	acts    []string
 	failing error
-	lost    map[uint32]bool
+	// lost are users without a session, hangs those whose session does not
+	// answer. A helper that is mute takes no message.
+	lost, hangs map[uint32]bool
+	mute        bool
 }
 
 // fakeHelper is a helper whose reports the test makes.
@@ -72,6 +75,9 @@ func (f *fakeHelper) say(format string, args ...any) error {
 }
 
 func (f *fakeHelper) Show(m desktop.Message) error {
+	if f.h.mute {
+		return errors.New("the helper is mute")
+	}
 	var actions []string
 	for _, a := range m.Actions {
 		actions = append(actions, a.Name)
@@ -95,10 +101,14 @@ func (f *fakeHelper) Close() {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	h := &house{settings: fleet.Defaults(), helpers: make(map[uint32]*fakeHelper), lost: make(map[uint32]bool)}
+	h := &house{settings: fleet.Defaults(), helpers: make(map[uint32]*fakeHelper), lost: make(map[uint32]bool), hangs: make(map[uint32]bool)}
 	h.Notifier = New(Config{
 		Settings: func() fleet.Settings { return h.settings },
-		Session: func(_ context.Context, uid uint32) (session.Session, error) {
+		Session: func(ctx context.Context, uid uint32) (session.Session, error) {
+			if h.hangs[uid] {
+				<-ctx.Done()
+				return session.Session{}, ctx.Err()
+			}
 			if h.lost[uid] {
 				return session.Session{}, session.ErrNone
 			}
@@ -287,26 +297,107 @@ func TestWhatIsOpenIsBounded(t *testing.T) {
 		if said := h.take(); said[maxOpen] != "1 withdraw 1" {
 			t.Errorf("the oldest does not make room: %q", said)
 		}
-		for uid := range uint32(2 * maxHelpers) {
+		for uid := range uint32(2 * maxWorkers) {
 			h.Refused(refusedOf(uid+10, "Tunes", "", "curl"))
 			synctest.Wait()
 		}
-		if n := len(h.helpers); n != maxHelpers {
-			t.Errorf("%d helpers run, want %d", n, maxHelpers)
+		if n := len(h.helpers); n != maxWorkers {
+			t.Errorf("%d helpers run, want %d", n, maxWorkers)
 		}
 	})
 }
 
 func TestADesktopThatHangsHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		h.hangs[1] = true
+		// It is given far more than fits on its way.
+		for i := range 2 * waiting {
+			h.Refused(refusedOf(1, "App"+strconv.Itoa(i), "", "curl"))
+			synctest.Wait()
+		}
+		h.Refused(refusedOf(2, "Tunes", "", "curl"))
+		h.saw(t, "the other user at once", "2 1: Tunes is blocked [default why request]")
+	})
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
 	n := New(Config{
 		Settings: fleet.Defaults, Now: time.Now, URL: func(string) string { return "" }, Log: slog.New(slog.DiscardHandler),
 		Session: func(context.Context, uint32) (session.Session, error) { return session.Session{}, errors.New("unused") },
 	})
-	for uid := range uint32(2 * maxTold) {
+	n.Refused(refusedOf(2, "Tunes", "", "curl"))
+	for i := range 2 * maxTold {
+		n.Refused(refusedOf(1, "App"+strconv.Itoa(i), "", "curl"))
+	}
+	if len(n.told[1]) > maxTold {
+		t.Errorf("%d messages to one user are remembered, want at most %d", len(n.told[1]), maxTold)
+	}
+	if n.due(2, recipient{"2Tunes", "/usr/bin/curl"}) {
+		t.Error("what one user was told made room for what another was")
+	}
+	for uid := range uint32(2 * maxUsers) {
 		n.Refused(refusedOf(uid, "Tunes", "", "curl"))
 	}
-	if len(n.told) > maxTold {
-		t.Errorf("%d users are remembered, want at most %d", len(n.told), maxTold)
+	if len(n.told) > maxUsers {
+		t.Errorf("%d users are remembered, want at most %d", len(n.told), maxUsers)
+	}
+}
+
+func TestOnlyWhatWasDeliveredCountsAsTold(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		// before and after are done around the first attempt.
+		before, after func(h *house)
+		// told is whether the user was told by it.
+		told bool
+	}{
+		{"it was shown", nil, func(h *house) { h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Shown}) }, true},
+		{"it is on its way", nil, nil, true},
+		{"there is no session", func(h *house) { h.lost[1] = true }, func(h *house) { h.lost[1] = false }, false},
+		{"the session hangs", func(h *house) { h.hangs[1] = true }, func(h *house) {
+			elapse(sendTimeout)
+			h.hangs[1] = false
+		}, false},
+		{"it cannot be sent", func(h *house) { h.mute = true }, func(h *house) { h.mute = false }, false},
+		{"the desktop refuses it", nil, func(h *house) { h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Failed}) }, false},
+		{"the helper dies before", nil, func(h *house) { h.helpers[1].heard(desktop.Report{}) }, false},
+		{"the helper dies afterwards", nil, func(h *house) {
+			h.helpers[1].heard(desktop.Report{Key: "1", What: desktop.Shown})
+			h.helpers[1].heard(desktop.Report{})
+		}, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHouse(t)
+				attempt := func() bool {
+					h.Refused(refusedOf(1, "Tunes", "", "curl"))
+					synctest.Wait()
+					said := h.take()
+					return len(said) > 0 && strings.Contains(said[len(said)-1], "Tunes is blocked")
+				}
+				if test.before != nil {
+					test.before(h)
+				}
+				attempt()
+				if test.after != nil {
+					test.after(h)
+				}
+				synctest.Wait()
+				h.take()
+				if attempt() {
+					t.Error("it is tried again at once")
+				}
+				elapse(again)
+				if got := attempt(); got == test.told {
+					t.Errorf("tried again soon: %v, want %v", got, !test.told)
+				}
+				elapse(quiet)
+				if !attempt() {
+					t.Error("the user is not told after a while")
+				}
+			})
+		})
 	}
 }
 
