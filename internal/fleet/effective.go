@@ -36,6 +36,8 @@ type Conflict struct {
 	Value          string `json:"value"`
 	Overruled      string `json:"overruled"`
 	OverruledValue string `json:"overruled_value"`
+	// Priority is that of both.
+	Priority int `json:"priority"`
 	// PolicyName and OverruledName are what people call the policies. The
 	// server fills them in.
 	PolicyName    string `json:"policy_name,omitempty"`
@@ -139,7 +141,9 @@ func (e *Effective) settle(d *Definition, policies []*Policy) {
 	e.Origin[d.Name] = winner.ID
 	for _, p := range rivals {
 		if other := d.get(&p.Settings); other != value {
-			e.Conflicts = append(e.Conflicts, Conflict{Setting: d.Name, Policy: winner.ID, Value: value, Overruled: p.ID, OverruledValue: other})
+			e.Conflicts = append(e.Conflicts, Conflict{
+				Setting: d.Name, Policy: winner.ID, Value: value, Overruled: p.ID, OverruledValue: other, Priority: p.Priority,
+			})
 		}
 	}
 }

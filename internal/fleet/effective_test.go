@@ -52,8 +52,8 @@ func TestResolve(t *testing.T) {
 			[]fleet.Policy{policy("a", 1, fleet.ModeAudit, "", all), policy("b", 1, fleet.ModeBlock, "", all), policy("c", 1, fleet.ModeDisabled, "", all)},
 			fleet.ModeBlock, fleet.FailOpen, "b ",
 			[]fleet.Conflict{
-				{Setting: fleet.SettingNetworkProtection, Policy: "b", Value: "block", Overruled: "a", OverruledValue: "audit"},
-				{Setting: fleet.SettingNetworkProtection, Policy: "b", Value: "block", Overruled: "c", OverruledValue: "disabled"},
+				{Setting: fleet.SettingNetworkProtection, Policy: "b", Value: "block", Overruled: "a", OverruledValue: "audit", Priority: 1},
+				{Setting: fleet.SettingNetworkProtection, Policy: "b", Value: "block", Overruled: "c", OverruledValue: "disabled", Priority: 1},
 			},
 		},
 		{

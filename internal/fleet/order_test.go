@@ -88,7 +88,9 @@ func checkEffective(t *testing.T, e *fleet.Effective, policies []fleet.Policy, t
 			if origin == "" || p.Priority > policies[i].Priority || p.Priority == policies[i].Priority && d.Compare(other, value) > 0 {
 				t.Fatalf("%s is %q, from %q, though policy %+v applies to %+v", d.Name, value, origin, p, target)
 			}
-			noted := slices.Contains(e.Conflicts, fleet.Conflict{Setting: d.Name, Policy: origin, Value: value, Overruled: p.ID, OverruledValue: other})
+			noted := slices.Contains(e.Conflicts, fleet.Conflict{
+				Setting: d.Name, Policy: origin, Value: value, Overruled: p.ID, OverruledValue: other, Priority: p.Priority,
+			})
 			if differs := p.Priority == policies[i].Priority && other != value; noted != differs {
 				t.Fatalf("%s is %q, from %q; that policy %s says %q is noted as a conflict: %v", d.Name, value, origin, p.ID, other, noted)
 			}

@@ -104,10 +104,18 @@ func (e *Effective) StandingsOf(p *Policy) []Standing {
 			s.Refused = wanted
 		}
 		// Other policies' conflicts are not this one's.
-		s.Conflicts = slices.DeleteFunc(s.Conflicts, func(c Conflict) bool { return c.Policy != p.ID && c.Overruled != p.ID })
+		if s.Conflicts = slices.DeleteFunc(s.Conflicts, func(c Conflict) bool { return !c.concerns(p, wanted) }); len(s.Conflicts) == 0 {
+			s.Conflicts = nil
+		}
 		all = append(all, s)
 	}
 	return all
+}
+
+// concerns reports whether the conflict is one of a policy that wants a value:
+// it is overruled, or has its part in overruling the other.
+func (c *Conflict) concerns(p *Policy, wanted string) bool {
+	return c.Policy == p.ID || c.Overruled == p.ID || c.Priority == p.Priority && c.Value == wanted
 }
 
 // decided is how the standing would be on a device that enforces what it ought

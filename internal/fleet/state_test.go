@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,6 +16,12 @@ func block(priority int) fleet.Policy {
 
 func audit(priority int) fleet.Policy {
 	return fleet.Policy{ID: "audit", Assigned: true, Priority: priority, Settings: fleet.Settings{NetworkProtection: fleet.ModeAudit}}
+}
+
+func blockToo(priority int) fleet.Policy {
+	p := block(priority)
+	p.ID, p.CreatedAt = "too", p.CreatedAt.Add(time.Hour)
+	return p
 }
 
 func TestPolicyStatus(t *testing.T) {
@@ -109,8 +116,20 @@ func TestPolicyStatus(t *testing.T) {
 		},
 		{
 			"another policy goes before with the same value", current(),
-			[]fleet.Policy{block(1), {ID: "too", Assigned: true, Settings: fleet.Settings{NetworkProtection: fleet.ModeBlock}}},
-			fleet.Policy{ID: "too", Assigned: true, Settings: fleet.Settings{NetworkProtection: fleet.ModeBlock}},
+			[]fleet.Policy{block(1), blockToo(0)},
+			blockToo(0),
+			fleet.SettingApplied, network(fleet.SettingApplied, fleet.Standing{}),
+		},
+		{
+			"another policy of the same priority wants the same, and a third does not", current(),
+			[]fleet.Policy{block(0), blockToo(0), audit(0)},
+			blockToo(0),
+			fleet.SettingConflict, network(fleet.SettingConflict, fleet.Standing{Conflicts: conflict}),
+		},
+		{
+			"a policy of lower priority wants what won over another", current(),
+			[]fleet.Policy{block(0), blockToo(-1), audit(0)},
+			blockToo(-1),
 			fleet.SettingApplied, network(fleet.SettingApplied, fleet.Standing{}),
 		},
 		{
