@@ -52,6 +52,9 @@ type Env = session.Env
 // does. More are commands beside those of this package.
 func Run(ctx context.Context, env Env, args []string, more ...*cobra.Command) int {
 	root := newRootCmd(&session.Session{Env: env})
+	for _, cmd := range more {
+		cmd.GroupID = groupRun
+	}
 	root.AddCommand(more...)
 	help := usage.AddHelp(root)
 	root.SetArgs(args)
@@ -179,12 +182,30 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 server not reachable,
 	f.Var((*given)(&s.Token), "token", "API `token` (or INTERDICT_TOKEN, or the one of 'interdict login')")
 	f.Var((*given)(&s.CA), "ca", "`file` with the certificate authority to trust the server by, PEM (or INTERDICT_CA)")
 	f.StringVarP(&s.Format, "output", "o", "table", "how to print data, a `format`: table, json or csv")
-	root.AddCommand(
-		admincmd.NewLogin(s), appcmd.New(s), indicatorcmd.New(s), fleetcmd.NewGroup(s), fleetcmd.NewPolicy(s), rolloutcmd.New(s),
-		fleetcmd.NewDevice(s), watchcmd.NewAlert(s), watchcmd.NewEvent(s), watchcmd.NewRequest(s), watchcmd.NewBypass(s),
-		explaincmd.New(s), admincmd.NewToken(s), admincmd.NewFeature(s), admincmd.NewAuditLog(s), newVersionCmd(s),
-	)
+	addGrouped(root, groupApps, "Apps and indicators", appcmd.New(s), indicatorcmd.New(s), watchcmd.NewRequest(s), watchcmd.NewBypass(s))
+	addGrouped(root, groupFleet, "Fleet", fleetcmd.NewDevice(s), fleetcmd.NewGroup(s), fleetcmd.NewPolicy(s), rolloutcmd.New(s))
+	addGrouped(root, groupWatch, "Watch", watchcmd.NewAlert(s), watchcmd.NewEvent(s), explaincmd.New(s))
+	addGrouped(root, groupAdminister, "Administer", admincmd.NewLogin(s), admincmd.NewToken(s), admincmd.NewFeature(s), admincmd.NewAuditLog(s))
+	addGrouped(root, groupRun, "Run, and get help", newVersionCmd(s))
 	return root
+}
+
+// The groups of commands in the help, in its order.
+const (
+	groupApps       = "apps"
+	groupFleet      = "fleet"
+	groupWatch      = "watch"
+	groupAdminister = "administer"
+	groupRun        = "run"
+)
+
+// addGrouped adds the commands to the root that the help lists under a title.
+func addGrouped(root *cobra.Command, id, title string, cmds ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: id, Title: title + ":"})
+	for _, cmd := range cmds {
+		cmd.GroupID = id
+	}
+	root.AddCommand(cmds...)
 }
 
 // given is the text of a flag that must not be empty when it is typed: in a

@@ -235,6 +235,38 @@ func TestAnEditOfAnOldVersionIsRefused(t *testing.T) {
 	}
 }
 
+func TestAScopeOfATagThatSomebodyElseChangedIsRefused(t *testing.T) {
+	s := servertest.Start(t)
+	s.Call(t, http.MethodPut, "/api/v1/app-tags", map[string]any{"apps": []string{"itunes"}, "tag": "unsanctioned"}, nil)
+	const path = "/api/v1/apps/itunes"
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.LocalURL()+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+s.Token)
+	resp, err := s.HTTP.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	read := resp.Header.Get("ETag")
+	for _, tc := range []struct {
+		name, user, ifMatch string
+		want                int
+	}{
+		{"the edition that was read", "alice", read, http.StatusOK},
+		{"the same again, after the change", "bob", read, http.StatusPreconditionFailed},
+		{"any edition", "bob", "*", http.StatusOK},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			scope := map[string]any{"exclude_users": []string{tc.user}}
+			if got := s.Call(t, http.MethodPut, path+"/scope", scope, nil, "If-Match", tc.ifMatch); got != tc.want {
+				t.Errorf("got status %d, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestListsComeInPages(t *testing.T) {
 	s := servertest.Start(t)
 	want := 0

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -87,14 +88,25 @@ func everything(t *testing.T) []help {
 
 var listedCommand = regexp.MustCompile(`^  ([a-z-]+) +\S`)
 
-// listed returns the commands that a help lists.
+// lists reports whether a section of a help has commands, by its title: all have
+// but those that are about the command itself.
+func lists(title string) bool {
+	return strings.HasSuffix(title, ":") && !slices.Contains([]string{"Aliases:", "Examples:", "Flags:", "Global Flags:"}, title)
+}
+
+// listed returns the commands that a help lists, in groups or not.
 func listed(text string) []string {
-	_, list, _ := strings.Cut(text, "\nAvailable Commands:\n")
-	list, _, _ = strings.Cut(list, "\n\n")
+	_, text, _ = strings.Cut(text, "\nUsage:\n")
 	var words []string
-	for line := range strings.Lines(list) {
-		if found := listedCommand.FindStringSubmatch(line); found != nil {
-			words = append(words, found[1])
+	for section := range strings.SplitSeq(text, "\n\n") {
+		title, list, _ := strings.Cut(section, "\n")
+		if !lists(title) {
+			continue
+		}
+		for line := range strings.Lines(list) {
+			if found := listedCommand.FindStringSubmatch(line); found != nil {
+				words = append(words, found[1])
+			}
 		}
 	}
 	return words

@@ -1,6 +1,7 @@
 package appcmd
 
 import (
+	"net/http"
 	"net/url"
 
 	"github.com/spf13/cobra"
@@ -38,24 +39,20 @@ all of them.`,
 			if err != nil {
 				return err
 			}
-			path := "/apps/" + url.PathEscape(args[0])
-			raw, err := c.Get(cmd.Context(), path, nil)
+			var name string
+			raw, err := client.EditPart(cmd.Context(), c, http.MethodPut, "/apps/"+url.PathEscape(args[0]), "/scope", func(app *view) (any, error) {
+				name = app.Name
+				wanted := app.Tagging.Scope
+				if everybody {
+					wanted = indicator.Profile{}
+				}
+				scope.Edit(cmd, &wanted)
+				return wanted, nil
+			})
 			if err != nil {
 				return err
 			}
-			app, err := client.Decode[view](raw)
-			if err != nil {
-				return err
-			}
-			wanted := app.Tagging.Scope
-			if everybody {
-				wanted = indicator.Profile{}
-			}
-			scope.Edit(cmd, &wanted)
-			if raw, err = c.Put(cmd.Context(), path+"/scope", wanted); err != nil {
-				return err
-			}
-			return s.Changed(cmd, wait, raw, "changed the scope of %s", app.Name)
+			return s.Changed(cmd, wait, raw, "changed the scope of %s", name)
 		},
 	}
 	cmd.Flags().BoolVar(&everybody, "clear", false, "for everybody, always, but for what else is typed")

@@ -121,7 +121,13 @@ func (c *Client) Delete(ctx context.Context, path string, query url.Values) (jso
 
 // Edit reads a document, and sends what change makes of it back with the
 // method, provided that nobody else changed it meanwhile.
-func Edit[T any](ctx context.Context, c *Client, method, path string, change func(*T) any) (json.RawMessage, error) {
+func Edit[T any](ctx context.Context, c *Client, method, path string, change func(*T) (any, error)) (json.RawMessage, error) {
+	return EditPart(ctx, c, method, path, "", change)
+}
+
+// EditPart is Edit for a part of a document that is sent to a path of its own
+// below the document's, such as /scope.
+func EditPart[T any](ctx context.Context, c *Client, method, path, part string, change func(*T) (any, error)) (json.RawMessage, error) {
 	a, err := c.send(ctx, request{method: http.MethodGet, path: path})
 	if err != nil {
 		return nil, err
@@ -130,7 +136,11 @@ func Edit[T any](ctx context.Context, c *Client, method, path string, change fun
 	if err != nil {
 		return nil, err
 	}
-	out, err := c.send(ctx, request{method: method, path: path, body: change(&v), ifMatch: a.etag})
+	body, err := change(&v)
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.send(ctx, request{method: method, path: path + part, body: body, ifMatch: a.etag})
 	return out.body, err
 }
 

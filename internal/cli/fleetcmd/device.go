@@ -158,7 +158,7 @@ type deviceEdit struct {
 }
 
 // body returns what is sent to change the device d.
-func (e *deviceEdit) body(d *deviceView) any {
+func (e *deviceEdit) body(d *deviceView) (any, error) {
 	body := map[string]any{}
 	if e.name != "" {
 		body["name"] = e.name
@@ -172,7 +172,7 @@ func (e *deviceEdit) body(d *deviceView) any {
 		maps.Copy(labels, e.set)
 		body["labels"] = labels
 	}
-	return body
+	return body, nil
 }
 
 func newDeviceSetCmd(s *session.Session) *cobra.Command {

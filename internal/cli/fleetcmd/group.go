@@ -72,10 +72,7 @@ func newGroupShowCmd(s *session.Session) *cobra.Command {
 		Example: "  interdict group show laptops",
 		Args:    usage.Exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			devices, err := s.Names(cmd, "/devices")
-			if err != nil {
-				return err
-			}
+			devices := s.NamesOfDevices(cmd, url.Values{"group": args})
 			return session.Show(s, cmd, "/groups/"+url.PathEscape(args[0]), append(groupColumns(),
 				output.Column[groupView]{Head: "rule_error", Cell: func(g groupView) string { return g.RuleError }},
 				output.Column[groupView]{Head: "members", Cell: func(g groupView) string { return devices.List(memberIDs(g)) }},
@@ -149,7 +146,7 @@ type groupEdit struct {
 }
 
 // body returns what is sent to change the group g.
-func (e *groupEdit) body(g *groupView) any {
+func (e *groupEdit) body(g *groupView) (any, error) {
 	b := groupBody{Name: cmp.Or(e.name, g.Name), Description: g.Description, Rule: g.Rule, Members: e.add}
 	if e.description != nil {
 		b.Description = *e.description
@@ -162,7 +159,7 @@ func (e *groupEdit) body(g *groupView) any {
 			b.Members = append(b.Members, string(id))
 		}
 	}
-	return b
+	return b, nil
 }
 
 // read takes the flags that were typed into the edit.

@@ -194,12 +194,11 @@ one group tries the change out before everybody has it.`,
 			if err != nil {
 				return err
 			}
-			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) any {
+			raw, err := client.Edit(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), func(p *fleet.Policy) (any, error) {
 				b := policyBody{
 					Name: cmp.Or(name, p.Name), Description: p.Description, Settings: p.Settings, Priority: p.Priority, Platforms: p.Platforms,
 				}
-				_ = flags.apply(cmd, &b)
-				return b
+				return b, flags.apply(cmd, &b)
 			})
 			if err != nil {
 				return err
@@ -264,7 +263,8 @@ group tries the new assignment out first.`,
 			if err != nil {
 				return err
 			}
-			raw, err := c.Put(cmd.Context(), "/policies/"+url.PathEscape(args[0])+"/assignment", scope)
+			raw, err := client.EditPart(cmd.Context(), c, http.MethodPut, "/policies/"+url.PathEscape(args[0]), "/assignment",
+				func(*fleet.Policy) (any, error) { return scope, nil })
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package indicatorcmd
 
 import (
+	"net/http"
 	"net/url"
 	"time"
 
@@ -80,19 +81,12 @@ an empty value takes a list away, --clear all of them.`,
 				return err
 			}
 			path := "/indicators/" + url.PathEscape(args[0])
-			raw, err := c.Get(cmd.Context(), path, nil)
+			var i indicator.Indicator
+			raw, err := client.Edit(cmd.Context(), c, http.MethodPatch, path, func(is *indicator.Indicator) (any, error) {
+				i = *is
+				return e.body(cmd, is)
+			})
 			if err != nil {
-				return err
-			}
-			i, err := client.Decode[indicator.Indicator](raw)
-			if err != nil {
-				return err
-			}
-			body, err := e.body(cmd, &i)
-			if err != nil {
-				return err
-			}
-			if raw, err = c.Patch(cmd.Context(), path, body); err != nil {
 				return err
 			}
 			return s.Changed(cmd, wait, raw, "changed %s: %s %s", i.ID, i.Type, i.Value)

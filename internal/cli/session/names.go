@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -30,19 +31,39 @@ func (s *Session) Names(cmd *cobra.Command, path string) (Names, error) {
 	if s.Format == output.FormatJSON {
 		return Names{}, nil
 	}
-	items, err := s.Items(cmd, path, nil, 0)
+	known, err := s.named(cmd, path, nil)
+	return NewNames(known), err
+}
+
+// named asks for what a list has, by id.
+func (s *Session) named(cmd *cobra.Command, path string, q url.Values) (map[string]string, error) {
+	items, err := s.Items(cmd, path, q, 0)
 	if err != nil {
-		return Names{}, err
+		return nil, err
 	}
 	known := make(map[string]string, len(items))
 	for _, raw := range items {
 		v, err := client.Decode[struct{ ID, Name string }](raw)
 		if err != nil {
-			return Names{}, err
+			return nil, err
 		}
 		known[v.ID] = v.Name
 	}
-	return NewNames(known), nil
+	return known, nil
+}
+
+// NamesOfDevices returns names of the devices that a query finds. They are asked
+// for when there is one to be named, and those that cannot be had keep their
+// ids.
+func (s *Session) NamesOfDevices(cmd *cobra.Command, q url.Values) Names {
+	all := sync.OnceValue(func() map[string]string {
+		known, err := s.named(cmd, "/devices", q)
+		if err != nil {
+			return nil
+		}
+		return known
+	})
+	return Names{known: make(map[string]string), ask: func(id string) string { return all()[id] }}
 }
 
 // Groups asks for the names of what a scope can have: device groups, and single

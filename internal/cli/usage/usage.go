@@ -49,11 +49,17 @@ type Help struct {
 
 // AddHelp makes the help of root and of the commands below it: by the flag --help,
 // and by a command. The help of a command that only holds others does not say
-// that it could be typed alone.
+// that it could be typed alone. Where root has groups of commands, the last
+// one gets the command for help.
 func AddHelp(root *cobra.Command) *Help {
 	h := &Help{print: root.HelpFunc()}
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}", "{{if not .HasAvailableSubCommands}}", 1))
-	root.SetHelpCommand(newHelpCmd())
+	help := newHelpCmd()
+	if groups := root.Groups(); len(groups) > 0 {
+		help.GroupID = groups[len(groups)-1].ID
+		root.SetCompletionCommandGroupID(help.GroupID)
+	}
+	root.SetHelpCommand(help)
 	root.SetHelpFunc(h.ask)
 	return h
 }

@@ -22,7 +22,7 @@ func CheckVersion(what string, have, want uint64) error {
 		return nil
 	}
 	return fault.New(fault.Stale, "somebody else changed the %s: it has version %d by now, not %d", what, have, want).
-		WithHint("read it again and repeat the change")
+		WithHint("look at it again and repeat the change")
 }
 
 // CheckFreeName makes sure that a name is not taken.
@@ -32,7 +32,7 @@ func CheckFreeName[T any](docs store.Docs[T], name string) error {
 		return err
 	}
 	if len(same) > 0 {
-		e := fault.New(fault.Conflict, "the name %q is taken", name)
+		e := fault.New(fault.Conflict, "%q cannot be used", name)
 		e.Fields = []fault.Field{{Name: "name", Rule: "must not be that of another one"}}
 		return e
 	}
