@@ -273,7 +273,7 @@ func (a *agent) assemble() (inspector *netguard.Inspector, err error) {
 			a.journal.Record(ctx, e)
 			a.users.refused(e)
 		},
-		Why: a.users.why,
+		Why: a.users.why, Names: a.name,
 	})
 	inspector, err = netguard.NewInspector(netguard.InspectorConfig{
 		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,
@@ -292,6 +292,12 @@ func (a *agent) assemble() (inspector *netguard.Inspector, err error) {
 		Apply: a.enforcer.SetLocal, Journal: a.journal, Health: a.health, Log: a.cfg.Log,
 	})
 	return inspector, nil
+}
+
+// name returns the name of a user, empty if it is not known before ctx ends.
+func (a *agent) name(ctx context.Context, uid uint32) string {
+	u, _ := a.accounts.Find(ctx, uid)
+	return u.Name
 }
 
 // newUplink makes what keeps in touch with the server, which begins with the

@@ -359,10 +359,15 @@ func (e *enforcer) cut(ctx context.Context, refused []netguard.Observation, vers
 		e.cfg.Health.Raise(health.CuttingMissing, "%v; connections that are open already may go on", err)
 		e.cfg.Log.ErrorContext(ctx, "cutting open connections", "error", err)
 	}
+	// They share what time there is for names.
+	naming, cancel := context.WithTimeout(ctx, nameFor)
+	defer cancel()
 	var events []event.Event
 	for i, obs := range refused {
 		if slices.Contains(open, obs.Flow) {
-			events = append(events, eventOf(obs, owners[i], version))
+			ev := eventOf(obs, owners[i], version)
+			e.cfg.Observer.name(naming, &ev.User)
+			events = append(events, ev)
 		}
 	}
 	return events

@@ -27,11 +27,17 @@ const (
 	holdFor = 100 * time.Millisecond
 	// findFor is how long a look-up may go on for the event's sake.
 	findFor = 500 * time.Millisecond
+	// nameFor is how long an event waits for a user's name that has to be
+	// asked for in a directory. Nothing else waits meanwhile.
+	nameFor = 100 * time.Millisecond
 )
 
 type observerConfig struct {
 	// Finder may be nil: then events name no process.
 	Finder process.Finder
+	// Names returns the name of a user, empty if it is not known before ctx
+	// ends. It may be nil.
+	Names  func(ctx context.Context, uid uint32) string
 	Health *health.Set
 	Record func(ctx context.Context, e event.Event)
 	// Why returns the address of the page about the refusal that an event
@@ -108,7 +114,20 @@ func (o *observer) observe(ctx context.Context, obs netguard.Observation) {
 	e := eventOf(obs, owner, o.version.Load())
 	o.explain(obs, e)
 	obs.Done()
-	o.cfg.Record(context.WithoutCancel(ctx), e)
+	ctx = context.WithoutCancel(ctx)
+	o.name(ctx, &e.User)
+	o.cfg.Record(ctx, e)
+}
+
+// name fills in the name of a user of whom there is no more than the id, as of
+// those whom only a directory knows.
+func (o *observer) name(ctx context.Context, u *event.User) {
+	if u.UID == nil || u.Name != "" || o.cfg.Names == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, nameFor)
+	defer cancel()
+	u.Name = o.cfg.Names(ctx, *u.UID)
 }
 
 // explain has a refused request answered with a page, where that is possible.

@@ -257,3 +257,46 @@ func TestWhatAnObservationBecomes(t *testing.T) {
 		})
 	}
 }
+
+func TestUsersWhomOnlyADirectoryKnowsAreNamed(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		user     event.User
+		takes    time.Duration
+		want     string
+		recorded time.Duration
+	}{
+		{"a user of a directory", event.User{UID: new(uint32(70001))}, 0, "carla", 0},
+		{"a directory that takes its time", event.User{UID: new(uint32(70001))}, nameFor / 2, "carla", nameFor / 2},
+		{"a directory that hangs", event.User{UID: new(uint32(70001))}, time.Hour, "", nameFor},
+		{"a user who is known", event.User{UID: new(uint32(1000)), Name: "anna"}, time.Hour, "anna", 0},
+		{"nobody", event.User{}, time.Hour, "", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var released, recorded time.Duration
+				var got event.User
+				o := newObserver(observerConfig{
+					Health: &health.Set{},
+					Finder: finder(func(context.Context, process.Flow) (process.Owner, error) { return process.Owner{User: test.user}, nil }),
+					Names: func(ctx context.Context, uid uint32) string {
+						select {
+						case <-time.After(test.takes):
+							return map[uint32]string{70001: "carla", 1000: "somebody else"}[uid]
+						case <-ctx.Done():
+							return ""
+						}
+					},
+					Record: func(_ context.Context, e event.Event) { got, recorded = e.User, time.Since(began) },
+				})
+				o.start(t.Context())
+				o.report(netguard.Observation{Time: began, Done: func() { released = time.Since(began) }})
+				o.stop()
+				if got.Name != test.want || recorded != test.recorded || released != 0 {
+					t.Errorf("got %q, recorded after %s, the connection released after %s; want %q, %s and at once", got.Name, recorded, released, test.want, test.recorded)
+				}
+			})
+		})
+	}
+}

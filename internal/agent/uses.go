@@ -36,7 +36,11 @@ func (a *agent) openUses(ctx context.Context) *uses {
 	var err error
 	u.collector, err = usage.New(usage.Config{
 		Dir: filepath.Join(a.cfg.Dir.Path(state.DirSpool), dirUsage), Enabled: u.on.Load, Log: a.cfg.Log,
-		Owner: func(ctx context.Context, f netguard.Flow) process.Owner { return a.observer.find(ctx, f) },
+		Owner: func(ctx context.Context, f netguard.Flow) process.Owner {
+			owner := a.observer.find(ctx, f)
+			a.observer.name(ctx, &owner.User)
+			return owner
+		},
 	})
 	if err != nil {
 		a.cfg.Log.WarnContext(ctx, "the use of apps is not counted", "error", err)
