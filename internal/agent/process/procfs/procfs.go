@@ -23,6 +23,7 @@ import (
 // Limits on what is read of one process, in bytes.
 const (
 	commandMax = 4 << 10
+	argsMax    = 16 << 10
 	pathMax    = 4 << 10
 	fileMax    = 64 << 10
 )
@@ -75,8 +76,8 @@ type Description struct {
 //
 // Path is without the mark " (deleted)" that the kernel adds to the name of
 // a program whose file is gone, and as the process itself sees it, which in a
-// container is not the host's path. Command is the arguments joined with
-// spaces; a thread of the kernel, which has no path either, has its name in
+// container is not the host's path. Command is as the function of that name
+// makes it; a thread of the kernel, which has no path either, has its name in
 // brackets instead. The user is the real one, who started the process. SHA256
 // is empty: see [Hasher].
 //
@@ -178,10 +179,12 @@ func Path(target string) string {
 }
 
 // Command makes a command line out of arguments that are each ended by a zero
-// byte: joined with spaces, control characters replaced, cut to 4 KiB.
+// byte: joined with spaces, control characters replaced, cut to 4 KiB. What
+// looks secret is replaced by [redacted].
 func Command(args []byte) string {
-	args = bytes.TrimRight(args[:min(len(args), commandMax)], "\x00")
-	return clean(strings.ReplaceAll(string(args), "\x00", " "), commandMax)
+	// Cut afterwards: half a secret could not be told from a word.
+	whole := redact(string(bytes.TrimRight(args[:min(len(args), argsMax)], "\x00")))
+	return clean(strings.ReplaceAll(whole, "\x00", " "), commandMax)
 }
 
 // clean replaces what could disturb a reader of the text (control characters
