@@ -23,7 +23,7 @@ import (
 // Limits on what is read of one process, in bytes.
 const (
 	commandMax = 4 << 10
-	argsMax    = 16 << 10
+	argsMax    = 5 << 10
 	pathMax    = 4 << 10
 	fileMax    = 64 << 10
 )
