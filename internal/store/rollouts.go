@@ -39,12 +39,12 @@ func (tx *Tx) RefusedByTag(appID string, since time.Time) ([]Refused, error) {
 		GROUP BY device_id ORDER BY device_id`, appID, since)
 }
 
-// RefusedByPolicy does the same for connections that were refused because of a
-// policy.
-func (tx *Tx) RefusedByPolicy(policyID string, since time.Time) ([]Refused, error) {
+// RefusedByDevice counts all connections of a device that were refused (1126),
+// whatever refused them. There is at most one count.
+func (tx *Tx) RefusedByDevice(id fleet.DeviceID, since time.Time) ([]Refused, error) {
 	return tx.refused(`SELECT device_id, SUM(event_count) FROM events
-		WHERE policy_id = $1 AND arrival >= $2 AND policy_id <> '' AND event_id = 1126
-		GROUP BY device_id ORDER BY device_id`, policyID, since)
+		WHERE device_id = $1 AND arrival >= $2 AND event_id = 1126
+		GROUP BY device_id`, string(id), since)
 }
 
 func (tx *Tx) refused(query, id string, since time.Time) ([]Refused, error) {

@@ -60,16 +60,19 @@ func TestRefusedConnectionsAreCountedByDevice(t *testing.T) {
 			report("d1", "itunes", "p", event.ActionBypassed, 60, noon.Add(time.Minute))
 			report("d2", "itunes", "p", event.ActionBlocked, 5, noon.Add(time.Minute))
 			report("d2", "", "p", event.ActionBlocked, 6, noon.Add(time.Minute))
+			report("d2", "", "", event.ActionBlocked, 7, noon.Add(time.Minute))
+			report("d2", "", "p", event.ActionAudited, 8, noon.Add(time.Minute))
+			report("d2", "", "p", event.ActionBlocked, 9, noon.Add(-time.Minute))
 			view(t, s, func(tx *store.Tx) error {
 				byTag, tagErr := tx.RefusedByTag("itunes", noon)
-				byPolicy, policyErr := tx.RefusedByPolicy("p", noon)
+				byDevice, deviceErr := tx.RefusedByDevice("d2", noon)
 				if diff := cmp.Diff([]store.Refused{{Device: "d1", Count: 7}, {Device: "d2", Count: 5}}, byTag); diff != "" {
 					t.Errorf("of the tag (-want +got):\n%s", diff)
 				}
-				if diff := cmp.Diff([]store.Refused{{Device: "d1", Count: 3}, {Device: "d2", Count: 11}}, byPolicy); diff != "" {
-					t.Errorf("of the policy (-want +got):\n%s", diff)
+				if diff := cmp.Diff([]store.Refused{{Device: "d2", Count: 18}}, byDevice); diff != "" {
+					t.Errorf("of the device (-want +got):\n%s", diff)
 				}
-				return errors.Join(tagErr, policyErr)
+				return errors.Join(tagErr, deviceErr)
 			})
 		})
 	}

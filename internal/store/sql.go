@@ -83,6 +83,15 @@ func (w *where) arg(v any) string {
 	return "$" + strconv.Itoa(len(w.args))
 }
 
+// list adds arguments and returns their placeholders.
+func (w *where) list(values []string) string {
+	marks := make([]string, len(values))
+	for i, v := range values {
+		marks[i] = w.arg(v)
+	}
+	return strings.Join(marks, ",")
+}
+
 // equal limits a column to a value, unless that is empty.
 func (w *where) equal(column, value string) { w.compare(column, "=", value) }
 

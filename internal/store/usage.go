@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,18 @@ type UsageReport struct {
 	Start, End time.Time
 	Received   time.Time
 	Uses       []Usage
+	// MaxBegun bounds how many rows the device may begin on the day on which
+	// the report was received. 0 bounds nothing.
+	MaxBegun int
+}
+
+// UsageAdded is what became of a report.
+type UsageAdded struct {
+	// Added is false for one of the last few that the device sent already.
+	Added bool
+	// LeftOut is how many uses would have begun a row too many, LeftOutToday
+	// how many of the same day.
+	LeftOut, LeftOutToday int
 }
 
 // keptReports is how many reports of a device are remembered by their keys. A
@@ -36,41 +49,118 @@ type UsageReport struct {
 // again.
 const keptReports = 16
 
-// AddUsage adds a report to what its device used on the day of its end, and
-// reports whether it did: not if it is one of the last few that the device
-// sent already. No two uses may be of the same app, user and process.
-func (s *Store) AddUsage(ctx context.Context, r UsageReport) (added bool, err error) {
+// AddUsage adds a report to what its device used on the day of its end, once. No
+// two uses may be of the same app, user and process.
+func (s *Store) AddUsage(ctx context.Context, r UsageReport) (done UsageAdded, err error) {
 	err = s.Write(ctx, func(tx *Tx) error {
-		if added, err = tx.noteReport(&r); err != nil || !added {
-			return err
-		}
-		return tx.addUses(&r)
+		done, err = tx.addUsage(r)
+		return err
 	})
-	return added, err
+	if err != nil {
+		return UsageAdded{}, fmt.Errorf("writing what device %q used: %w", r.Device, err)
+	}
+	return done, nil
 }
 
-// noteReport remembers the key of a report and reports whether it is new. It
-// holds the device's row until the end, so that the same report cannot be
-// added twice at a time.
-func (tx *Tx) noteReport(r *UsageReport) (bool, error) {
-	var text string
-	err := tx.row(`INSERT INTO usage_reports (device_id, keys, received) VALUES ($1, '', $2)
-		ON CONFLICT (device_id) DO UPDATE SET received = excluded.received RETURNING keys`,
-		string(r.Device), nanos(r.Received)).Scan(&text)
+func (tx *Tx) addUsage(r UsageReport) (done UsageAdded, err error) {
+	note, err := tx.lastReports(&r)
+	if err != nil || slices.Contains(note.keys, r.Key) {
+		return done, err
+	}
+	if err := tx.preferIndexes(); err != nil {
+		return done, err
+	}
+	if r.MaxBegun > 0 {
+		known, err := tx.knownUses(&r)
+		if err != nil {
+			return done, err
+		}
+		done.LeftOut = note.admit(&r, known)
+	}
+	done.Added, done.LeftOutToday = true, note.leftOut
+	note.keys = append(note.keys, r.Key)
+	note.keys = note.keys[max(0, len(note.keys)-keptReports):]
+	return done, errors.Join(tx.addUses(&r), tx.noteReport(&r, &note))
+}
+
+// usageNote is what is remembered of a device's reports.
+type usageNote struct {
+	keys []string
+	// begun and leftOut are how many rows it began on the day, and how many it
+	// would have begun beyond the bound.
+	begun, leftOut int
+}
+
+// admit leaves out of a report what would begin a row too many, and returns how
+// much that was.
+func (n *usageNote) admit(r *UsageReport, known map[Usage]bool) (leftOut int) {
+	var uses []Usage
+	for _, u := range r.Uses {
+		if !known[Usage{AppID: u.AppID, User: u.User, Process: u.Process}] {
+			if n.begun >= r.MaxBegun {
+				leftOut++
+				continue
+			}
+			n.begun++
+		}
+		uses = append(uses, u)
+	}
+	r.Uses = uses
+	n.leftOut += leftOut
+	return leftOut
+}
+
+// lastReports returns what is remembered of a device's reports, the counts for
+// the day on which this one was received. It holds the device's row until the
+// end, so that the same report cannot be added twice at a time.
+func (tx *Tx) lastReports(r *UsageReport) (n usageNote, err error) {
+	var keys string
+	var day int64
+	err = tx.row(`INSERT INTO usage_reports (device_id, keys, received) VALUES ($1, '', $2)
+		ON CONFLICT (device_id) DO UPDATE SET received = excluded.received RETURNING keys, day, begun, left_out`,
+		string(r.Device), nanos(r.Received)).Scan(&keys, &day, &n.begun, &n.leftOut)
 	if err != nil {
-		return false, fmt.Errorf("noting a report of use of device %q: %w", r.Device, err)
+		return n, fmt.Errorf("reading what it reported last: %w", err)
 	}
-	keys := strings.Fields(text)
-	if slices.Contains(keys, r.Key) {
-		return false, nil
+	n.keys = strings.Fields(keys)
+	if day != dayOf(r.Received) {
+		n.begun, n.leftOut = 0, 0
 	}
-	keys = append(keys, r.Key)
-	keys = keys[max(0, len(keys)-keptReports):]
-	_, err = tx.exec(`UPDATE usage_reports SET keys = $2 WHERE device_id = $1`, string(r.Device), strings.Join(keys, " "))
+	return n, nil
+}
+
+func (tx *Tx) noteReport(r *UsageReport, n *usageNote) error {
+	_, err := tx.exec(`UPDATE usage_reports SET keys = $2, day = $3, begun = $4, left_out = $5 WHERE device_id = $1`,
+		string(r.Device), strings.Join(n.keys, " "), dayOf(r.Received), n.begun, n.leftOut)
 	if err != nil {
-		return false, fmt.Errorf("noting a report of use of device %q: %w", r.Device, err)
+		return fmt.Errorf("noting the report: %w", err)
 	}
-	return true, nil
+	return nil
+}
+
+// knownUses returns what a device is known to have used of the apps of a report,
+// on the day of its end; counts are 0.
+func (tx *Tx) knownUses(r *UsageReport) (map[Usage]bool, error) {
+	apps := make(map[string]bool)
+	for _, u := range r.Uses {
+		apps[u.AppID] = true
+	}
+	known := make(map[Usage]bool)
+	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(apps)), batchRows) {
+		var w where
+		query := `SELECT app_id, user_name, process FROM app_usage WHERE device_id = ` + w.arg(string(r.Device)) +
+			` AND day = ` + w.arg(dayOf(r.End)) + ` AND app_id IN (` + w.list(chunk) + `)`
+		err := tx.each(func(rows *sql.Rows) error {
+			var u Usage
+			err := rows.Scan(&u.AppID, &u.User, &u.Process)
+			known[u] = true
+			return err
+		}, query, w.args...)
+		if err != nil {
+			return nil, fmt.Errorf("looking for what it used already: %w", err)
+		}
+	}
+	return known, nil
 }
 
 func (tx *Tx) addUses(r *UsageReport) error {
@@ -81,11 +171,11 @@ func (tx *Tx) addUses(r *UsageReport) error {
 			last_seen = CASE WHEN excluded.last_seen > app_usage.last_seen THEN excluded.last_seen ELSE app_usage.last_seen END`)
 	for _, u := range r.Uses {
 		if err := b.add(u.AppID, dayOf(r.End), string(r.Device), u.User, u.Process, u.Count, nanos(r.Start), nanos(r.End)); err != nil {
-			return fmt.Errorf("writing what device %q used: %w", r.Device, err)
+			return fmt.Errorf("adding uses: %w", err)
 		}
 	}
 	if err := b.flush(); err != nil {
-		return fmt.Errorf("writing what device %q used: %w", r.Device, err)
+		return fmt.Errorf("adding uses: %w", err)
 	}
 	return nil
 }
@@ -232,11 +322,7 @@ func (tx *Tx) usedBy(column string, q *UseQuery) (distinct int, top []NameCount,
 
 // from returns the rows of both sources: device_id, user_name, process and n.
 func (q *UseQuery) from(w *where) string {
-	apps := make([]string, len(q.Apps))
-	for i, app := range q.Apps {
-		apps[i] = w.arg(app)
-	}
-	in := "app_id IN (" + strings.Join(apps, ",") + ")"
+	in := "app_id IN (" + w.list(q.Apps) + ")"
 	return `SELECT device_id, user_name, process, uses AS n FROM app_usage WHERE ` + in + ` AND day >= ` + w.arg(dayOf(q.Since)) +
 		` UNION ALL SELECT device_id, user_name, process, event_count AS n FROM events WHERE ` + in + ` AND arrival >= ` + w.arg(q.Since.UnixMicro()) +
 		` AND app_id <> '' AND event_id IN (1125, 1126, 1129)`

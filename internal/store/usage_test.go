@@ -20,11 +20,43 @@ func report(device fleet.DeviceID, key string, at time.Time, uses ...store.Usage
 // addUsage adds a report and reports whether it counted.
 func addUsage(tb testing.TB, s *store.Store, r store.UsageReport) bool {
 	tb.Helper()
-	added, err := s.AddUsage(tb.Context(), r)
+	done, err := s.AddUsage(tb.Context(), r)
 	if err != nil {
 		tb.Fatalf("adding report %s of %s: %v", r.Key, r.Device, err)
 	}
-	return added
+	return done.Added
+}
+
+func TestADeviceBeginsSoManyRowsOnADay(t *testing.T) {
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			use := func(process string) store.Usage { return store.Usage{AppID: "itunes", Process: process, Count: 1} }
+			step := func(device fleet.DeviceID, key string, at time.Time, want store.UsageAdded, processes ...string) {
+				t.Helper()
+				r := report(device, key, at)
+				// Which day is spoken of makes no difference.
+				r.End, r.MaxBegun = noon, 3
+				for _, p := range processes {
+					r.Uses = append(r.Uses, use(p))
+				}
+				got, err := s.AddUsage(t.Context(), r)
+				if diff := cmp.Diff(want, got); err != nil || diff != "" {
+					t.Errorf("report %s (%v) (-want +got):\n%s", key, err, diff)
+				}
+			}
+			step("d1", "k1", noon, store.UsageAdded{Added: true}, "a", "b")
+			step("d1", "k2", noon, store.UsageAdded{Added: true, LeftOut: 2, LeftOutToday: 2}, "a", "c", "d", "e")
+			step("d1", "k3", noon, store.UsageAdded{Added: true, LeftOut: 1, LeftOutToday: 3}, "a", "b", "c", "d")
+			step("d2", "k1", noon, store.UsageAdded{Added: true}, "d")
+			step("d1", "k4", noon.Add(24*time.Hour), store.UsageAdded{Added: true}, "d")
+			got := used(t, s, store.UseQuery{Apps: []string{"itunes"}, Since: noon, Top: 9})
+			want := []store.NameCount{{Name: "a", Count: 3}, {Name: "b", Count: 2}, {Name: "c", Count: 2}, {Name: "d", Count: 2}}
+			if diff := cmp.Diff(want, got.TopProcesses); diff != "" {
+				t.Errorf("what was used (-want +got):\n%s", diff)
+			}
+		})
+	}
 }
 
 func used(tb testing.TB, s *store.Store, q store.UseQuery) (u store.Used) {

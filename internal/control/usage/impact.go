@@ -41,6 +41,8 @@ type Impact struct {
 	// are in each. No Include means all devices.
 	Include []GroupSize `json:"include_groups,omitempty"`
 	Exclude []GroupSize `json:"exclude_groups,omitempty"`
+	// Reporting says how far the figures of use can be trusted.
+	Reporting Reporting `json:"reporting"`
 	// Total is the use of all of the apps together.
 	Total Use         `json:"total"`
 	Apps  []AppImpact `json:"apps"`
@@ -109,7 +111,10 @@ type SparedName struct {
 // Impact says what TagApps would do with a request, and changes nothing.
 func (s *Service) Impact(ctx context.Context, r control.TagRequest) (Impact, error) {
 	now := s.control.Now().UTC()
-	w := work{service: s, request: &r, now: now, inScope: make(map[fleet.DeviceID]bool), names: make(map[fleet.DeviceID]string)}
+	w := work{
+		service: s, request: &r, now: now,
+		inScope: make(map[fleet.DeviceID]bool), names: make(map[fleet.DeviceID]string), decided: make(map[fleet.DeviceID]*fleet.Settings),
+	}
 	impact := Impact{Tag: r.Tag, Since: now.Add(-Window)}
 	apps, err := s.tagged(&r)
 	if err != nil {
@@ -119,6 +124,9 @@ func (s *Service) Impact(ctx context.Context, r control.TagRequest) (Impact, err
 		return w.plan(&impact, apps, state, snapshot)
 	})
 	if err != nil {
+		return Impact{}, err
+	}
+	if impact.Reporting, err = w.reporting(ctx, &impact.Scope); err != nil {
 		return Impact{}, err
 	}
 	err = s.control.View(ctx, func(tx *store.Tx) error {
@@ -172,6 +180,8 @@ type work struct {
 	// inScope has every device that is enrolled.
 	inScope map[fleet.DeviceID]bool
 	names   map[fleet.DeviceID]string
+	// decided has what the devices in scope have to obey.
+	decided map[fleet.DeviceID]*fleet.Settings
 }
 
 // plan fills in what follows from the configuration alone.
@@ -192,6 +202,9 @@ func (w *work) plan(impact *Impact, apps []cloudapp.App, state *audience.State, 
 		w.inScope[id] = scope.Covers(snapshot.Target(id).Groups)
 		if w.inScope[id] {
 			impact.Devices++
+			if a := snapshot.Of(id); a != nil {
+				w.decided[id] = &a.Effective.Settings
+			}
 		}
 	}
 	after := make(map[string]cloudapp.Tagging)

@@ -21,6 +21,10 @@ const (
 	maxCount   = 1_000_000
 )
 
+// maxBegun is how many apps, users and processes of a device begin to be counted
+// on a day: a device that makes names up fills the database with them.
+const maxBegun = 10_000
+
 const (
 	// oldest is how long ago a report may have been made.
 	oldest = 90 * 24 * time.Hour
@@ -31,7 +35,8 @@ const (
 // Report takes in what a device's programs connected to, once: what was sent
 // already with the same key changes nothing. What belongs to no app is left
 // out. It is durable when Report returns. The fault is Invalid if the key is no
-// ULID or there are too many uses; a use that makes no sense is left out.
+// ULID or there are too many uses; a use that makes no sense is left out, and
+// what the device uses for the first time when it did that too often on the day.
 func (s *Service) Report(ctx context.Context, id fleet.DeviceID, key string, r bundle.UsageReport) error {
 	if err := s.control.Known(ctx, id); err != nil {
 		return err
@@ -47,14 +52,17 @@ func (s *Service) Report(ctx context.Context, id fleet.DeviceID, key string, r b
 		return err
 	}
 	now := s.control.Now().UTC()
-	kept := store.UsageReport{Device: id, Key: key, Received: now, Uses: s.attribute(r.Uses)}
+	kept := store.UsageReport{Device: id, Key: key, Received: now, Uses: s.attribute(r.Uses), MaxBegun: maxBegun}
 	kept.Start, kept.End = clamp(r.Start, r.End, now)
-	added, err := s.store.AddUsage(ctx, kept)
+	done, err := s.store.AddUsage(ctx, kept)
 	if err != nil {
 		return fmt.Errorf("keeping report %s of device %s: %w", key, id, err)
 	}
-	s.logger.DebugContext(ctx, "took in use", "device", id, "report", key, "uses", len(r.Uses), "of_apps", len(kept.Uses), "new", added,
-		"dropped", r.Dropped)
+	s.logger.DebugContext(ctx, "took in use", "device", id, "report", key, "uses", len(r.Uses), "of_apps", len(kept.Uses), "new", done.Added,
+		"dropped", r.Dropped, "left_out", done.LeftOut)
+	if done.LeftOut > 0 && done.LeftOut == done.LeftOutToday {
+		s.logger.WarnContext(ctx, "a device reports more use than is kept of a day", "device", id, "limit", maxBegun)
+	}
 	return nil
 }
 
