@@ -7,8 +7,9 @@
 // background by way of getent, which goes through whatever the host has set up
 // in nsswitch.conf. Who can wait calls Find.
 //
-// The groups of a user of the file passwd are those of the file group: for one
-// that has local users in groups of a directory the latter do not count.
+// The groups of a user of the file passwd are those of the file group and,
+// where nsswitch.conf says that groups are elsewhere too, those of the
+// directory. Until that has answered, or while it does not, the former count.
 package account
 
 import (
@@ -16,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -74,8 +76,9 @@ type Book struct {
 
 // answer is what a directory said of a user id.
 type answer struct {
-	user  *indicator.User
-	until time.Time
+	// said is the answer itself, user the same with what the files say.
+	said, user *indicator.User
+	until      time.Time
 }
 
 // New returns a Book that has read nothing yet.
@@ -110,8 +113,8 @@ func (b *Book) Close() {
 }
 
 // User returns, without waiting, what there is to know of a user id. Where ok
-// is false that is the id alone, and more may be known soon: see Find. A
-// user of whom nothing but the id is to be found is known. The result is
+// is false that is the id alone, or what the files say where a directory may
+// know more groups, and more may be known soon: see Find. A user of whom nothing but the id is to be found is known. The result is
 // shared: it must not be changed.
 func (b *Book) User(uid uint32) (u *indicator.User, ok bool) {
 	b.mu.Lock()
@@ -120,7 +123,7 @@ func (b *Book) User(uid uint32) (u *indicator.User, ok bool) {
 		return u, true
 	}
 	b.lookUp(uid)
-	return &indicator.User{UID: uid}, false
+	return b.partly(uid), false
 }
 
 // Find returns the same as User, but waits for more to be known until ctx
@@ -137,8 +140,19 @@ func (b *Book) Find(ctx context.Context, uid uint32) (u *indicator.User, ok bool
 	case <-done:
 		return b.User(uid)
 	case <-ctx.Done():
-		return &indicator.User{UID: uid}, false
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.partly(uid), false
 	}
+}
+
+// partly is what there is to say of a user who is being looked up. The caller
+// holds mu.
+func (b *Book) partly(uid uint32) *indicator.User {
+	if u := b.local.byUID[uid]; u != nil && b.fresh() {
+		return u
+	}
+	return &indicator.User{UID: uid}
 }
 
 // UID returns the id of a user by name. It may ask the directory, and wait for
@@ -165,7 +179,7 @@ func (b *Book) known(uid uint32) *indicator.User {
 	if !b.fresh() {
 		return nil
 	}
-	if u := b.local.byUID[uid]; u != nil {
+	if u := b.local.byUID[uid]; u != nil && !b.local.elsewhere {
 		return u
 	}
 	if a, ok := b.remote[uid]; ok && b.cfg.Now().Before(a.until) {
@@ -204,7 +218,28 @@ func (b *Book) refresh() {
 	l := readLocal(b.cfg.Root)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for uid, a := range b.remote {
+		if b.local.byUID[uid] != nil && l.byUID[uid] == nil {
+			// Whoever has the id now is somebody else.
+			delete(b.remote, uid)
+			continue
+		}
+		a.user = merge(l.byUID[uid], a.said)
+		b.remote[uid] = a
+	}
 	b.local, b.looked = l, b.cfg.Now()
+}
+
+// merge returns a user of the files, nil for none, with the groups that a
+// directory says.
+func merge(local, said *indicator.User) *indicator.User {
+	if local == nil {
+		return said
+	}
+	u := &indicator.User{UID: local.UID, Name: local.Name, Groups: slices.Concat(local.Groups, said.Groups)}
+	slices.Sort(u.Groups)
+	u.Groups = slices.Compact(u.Groups)
+	return u
 }
 
 // lookUp finds out about a user id in the background, unless that goes on
@@ -236,19 +271,19 @@ func (b *Book) lookUp(uid uint32) <-chan struct{} {
 func (b *Book) find(uid uint32) {
 	b.refresh()
 	b.mu.Lock()
-	known := b.known(uid)
+	known, local := b.known(uid), b.local.byUID[uid]
 	b.mu.Unlock()
 	if known != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(b.ctx, askFor)
 	defer cancel()
-	u, err := b.ask(ctx, uid)
-	b.keep(uid, u, err)
+	said, err := b.ask(ctx, uid, local)
+	b.keep(uid, said, err)
 }
 
 // keep remembers a directory's answer; without one, that of before.
-func (b *Book) keep(uid uint32, u *indicator.User, err error) {
+func (b *Book) keep(uid uint32, said *indicator.User, err error) {
 	if b.ctx.Err() != nil {
 		return
 	}
@@ -261,18 +296,16 @@ func (b *Book) keep(uid uint32, u *indicator.User, err error) {
 			break
 		}
 	}
-	now := b.cfg.Now()
+	lasts := keepFound
 	switch {
 	case err != nil:
 		b.cfg.Log.Warn("asking the host's directory for a user", "uid", uid, "error", err)
-		a := answer{user: &indicator.User{UID: uid}, until: now.Add(keepMissing)}
+		said, lasts = &indicator.User{UID: uid}, keepMissing
 		if had {
-			a.user = before.user
+			said = before.said
 		}
-		b.remote[uid] = a
-	case u.Name == "":
-		b.remote[uid] = answer{user: u, until: now.Add(keepMissing)}
-	default:
-		b.remote[uid] = answer{user: u, until: now.Add(keepFound)}
+	case said.Name == "":
+		lasts = keepMissing
 	}
+	b.remote[uid] = answer{said: said, user: merge(b.local.byUID[uid], said), until: b.cfg.Now().Add(lasts)}
 }

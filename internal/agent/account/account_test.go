@@ -259,6 +259,62 @@ func TestADirectoryThatHangsIsGivenUp(t *testing.T) {
 	})
 }
 
+func TestLocalUsersHaveTheGroupsOfADirectoryToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost()
+		h.root["etc/nsswitch.conf"] = &fstest.MapFile{Data: []byte("passwd: files sss\ngroup: files [SUCCESS=merge] sss\n")}
+		h.answers["id -G -- anna"], h.answers["getent group 80001"] = "1000 100 80001\n", "CORP\\sales team:*:80001:\n"
+		h.hold = make(chan struct{})
+		b := h.book(t)
+		groups := func(u *indicator.User) string { return u.Name + ": " + strings.Join(u.Groups, ", ") }
+		const local, all = "anna: anna, finance, users", "anna: CORP\\sales team, anna, finance, users"
+
+		b.User(1000)
+		synctest.Wait()
+		if u, ok := b.User(1000); ok || groups(u) != local {
+			t.Errorf("while the directory is asked: got %q, known %t", groups(u), ok)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if u, ok := b.Find(ctx, 1000); ok || groups(u) != local {
+			t.Errorf("who waits for that too briefly: got %q, known %t", groups(u), ok)
+		}
+		close(h.hold)
+		if got := groups(find(t, b, 1000)); got != all {
+			t.Errorf("got %q", got)
+		}
+		asked := len(h.questions())
+
+		h.root["etc/group"] = &fstest.MapFile{Data: []byte(group + "late:x:2001:anna\n")}
+		pass(time.Second)
+		if got := groups(find(t, b, 1000)); got != all[:len(all)-len("users")]+"late, users" {
+			t.Errorf("when the file has changed: got %q", got)
+		}
+		if n := len(h.questions()); n != asked {
+			t.Errorf("the directory was asked again: %q", h.questions()[asked:])
+		}
+
+		// A directory that is down costs nobody their groups, neither these nor
+		// those.
+		pass(10 * time.Minute)
+		h.mu.Lock()
+		h.down = true
+		h.mu.Unlock()
+		if got := groups(find(t, b, 1000)); !strings.Contains(got, "sales team, anna, finance, late") {
+			t.Errorf("while the directory is down: got %q", got)
+		}
+		if got := groups(find(t, b, 1001)); got != "ben: finance, users" {
+			t.Errorf("while the directory is down: got %q", got)
+		}
+
+		h.root["etc/passwd"] = &fstest.MapFile{Data: []byte("root:x:0:0::/:/bin/sh\n")}
+		pass(time.Second)
+		if u := find(t, b, 1000); u.Name != "" {
+			t.Errorf("a user who is gone is %q", groups(u))
+		}
+	})
+}
+
 func TestCloseEndsWhatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost()

@@ -25,8 +25,9 @@ const (
 var errNobody = errors.New("there is no such entry")
 
 // ask asks the directory for a user when its turn has come. One that it does
-// not know has an id alone.
-func (b *Book) ask(ctx context.Context, uid uint32) (*indicator.User, error) {
+// not know has an id alone. Of a local user, nil for none, it is asked for the
+// groups.
+func (b *Book) ask(ctx context.Context, uid uint32, local *indicator.User) (*indicator.User, error) {
 	select {
 	case b.slots <- struct{}{}:
 		defer func() { <-b.slots }()
@@ -34,6 +35,13 @@ func (b *Book) ask(ctx context.Context, uid uint32) (*indicator.User, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("waiting for the answers to others: %w", err)
+	}
+	if local != nil {
+		groups, err := b.groupsOf(ctx, local.Name)
+		if err != nil {
+			return nil, err
+		}
+		return &indicator.User{UID: uid, Name: local.Name, Groups: groups}, nil
 	}
 	e, err := b.entry(ctx, strconv.FormatUint(uint64(uid), 10))
 	switch {

@@ -14,19 +14,22 @@ import (
 // maxFile bounds what is read of a file: some 60,000 users.
 const maxFile = 4 << 20
 
-// The files, see passwd(5) and group(5).
+// The files, see passwd(5), group(5) and nsswitch.conf(5).
 const (
 	filePasswd = "etc/passwd"
 	fileGroup  = "etc/group"
+	fileSwitch = "etc/nsswitch.conf"
 )
 
 // localUsers is what the files say.
 type localUsers struct {
-	stamp  [2]stamp
+	stamp  [3]stamp
 	byUID  map[uint32]*indicator.User
 	byName map[string]uint32
 	// groups are the names of groups.
 	groups map[uint32]string
+	// elsewhere is set where users have groups that are not in the file.
+	elsewhere bool
 }
 
 // stamp tells one state of a file from another.
@@ -35,8 +38,8 @@ type stamp struct {
 	size     int64
 }
 
-func stampOf(root fs.FS) (s [2]stamp) {
-	for i, name := range []string{filePasswd, fileGroup} {
+func stampOf(root fs.FS) (s [3]stamp) {
+	for i, name := range []string{filePasswd, fileGroup, fileSwitch} {
 		if info, err := fs.Stat(root, name); err == nil {
 			s[i] = stamp{info.ModTime(), info.Size()}
 		}
@@ -50,8 +53,32 @@ func readLocal(root fs.FS) localUsers {
 	// A change while they are read is one to the stamp.
 	s := stampOf(root)
 	l := parseLocal(readFile(root, filePasswd), readFile(root, fileGroup))
-	l.stamp = s
+	l.stamp, l.elsewhere = s, groupsElsewhere(readFile(root, fileSwitch))
 	return l
+}
+
+// groupsElsewhere reports whether the text of nsswitch.conf has groups looked
+// for in other places than the files of this host: systemd knows those that it
+// made up itself, for users that are in no file.
+func groupsElsewhere(text string) bool {
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "#")
+		database, services, _ := strings.Cut(line, ":")
+		if d := strings.TrimSpace(database); d != "group" && d != "initgroups" {
+			continue
+		}
+		action := false
+		for word := range strings.FieldsSeq(strings.NewReplacer("[", " [ ", "]", " ] ").Replace(services)) {
+			switch {
+			case word == "[", word == "]":
+				action = word == "["
+			case action, word == "files", word == "compat", word == "systemd":
+			default:
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func readFile(root fs.FS, name string) string {

@@ -26,7 +26,7 @@ const (
 )
 
 // Users tells whose a user id is. Both methods return, where ok is false, a
-// user of whom nothing but the id is known. What they return is shared.
+// user of whom more may become known than the id, or some groups. What they return is shared.
 type Users interface {
 	// User answers at once.
 	User(uid uint32) (u *indicator.User, ok bool)
