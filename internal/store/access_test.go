@@ -171,6 +171,32 @@ func TestBypassesAreFoundAmongEvents(t *testing.T) {
 	}
 }
 
+func TestADeviceWithManyBypassesHidesNoOther(t *testing.T) {
+	for _, e := range engines() {
+		t.Run(e.name, func(t *testing.T) {
+			s := open(t, e.config(t))
+			bypassed := func(device string) event.Event {
+				b := newEvent(device, 1)
+				b.EventID, b.Action, b.Until = event.IDBypassed, event.ActionBypassed, noon.Add(time.Hour)
+				return b
+			}
+			quiet := bypassed("d1")
+			flood := []event.Event{quiet}
+			for range 3 * store.BypassesOfDevice {
+				flood = append(flood, bypassed("d2"))
+			}
+			add(t, s, append(flood, bypassed("d3"))...)
+			view(t, s, func(tx *store.Tx) error {
+				all, err := tx.ArrivedBypasses(noon.Add(-time.Hour), 0, len(flood))
+				if len(all) != store.BypassesOfDevice+2 || all[len(all)-1].ID != quiet.ID {
+					t.Errorf("got %d bypasses, want %d, the quiet device's the last", len(all), store.BypassesOfDevice+2)
+				}
+				return err
+			})
+		})
+	}
+}
+
 func eventIDs(events []store.ArrivedEvent) string {
 	ids := make([]string, len(events))
 	for i := range events {

@@ -46,11 +46,12 @@ func (tx *Tx) Events(q EventQuery) ([]ArrivedEvent, error) {
 	if q.Ascending {
 		order = " ORDER BY arrival LIMIT "
 	}
-	return tx.arrivedEvents(w.String()+order+w.arg(q.Limit), w.args...)
+	return tx.arrivedEvents("", w.String()+order+w.arg(q.Limit), w.args...)
 }
 
-// arrivedEvents runs a query for events; rest is what follows the table.
-func (tx *Tx) arrivedEvents(rest string, args ...any) ([]ArrivedEvent, error) {
+// arrivedEvents runs a query for events; with is what comes before it, rest what
+// follows the table.
+func (tx *Tx) arrivedEvents(with, rest string, args ...any) ([]ArrivedEvent, error) {
 	var all []ArrivedEvent
 	err := tx.each(func(rows *sql.Rows) error {
 		var e ArrivedEvent
@@ -63,7 +64,7 @@ func (tx *Tx) arrivedEvents(rest string, args ...any) ([]ArrivedEvent, error) {
 		}
 		all = append(all, e)
 		return nil
-	}, "SELECT arrival, doc FROM events"+rest, args...)
+	}, with+"SELECT arrival, doc FROM events"+rest, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading events: %w", err)
 	}
