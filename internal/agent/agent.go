@@ -273,7 +273,7 @@ func (a *agent) assemble() (inspector *netguard.Inspector, err error) {
 			a.journal.Record(ctx, e)
 			a.users.refused(e)
 		},
-		Why: a.users.why, Names: a.name,
+		Why: a.users.why, Settings: func() fleet.Settings { return a.enforcer.settings() }, Names: a.name,
 	})
 	inspector, err = netguard.NewInspector(netguard.InspectorConfig{
 		Now: time.Now, Report: a.observer.report, Owner: a.observer.owner, Panicked: a.observer.panicked,

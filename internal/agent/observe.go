@@ -13,6 +13,7 @@ import (
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/process"
 	"interdict/internal/event"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -44,7 +45,10 @@ type observerConfig struct {
 	// reports, empty where there is none. It must not block. If it is nil no
 	// refused request is answered.
 	Why func(e event.Event) string
-	Log *slog.Logger
+	// Settings returns those in force, which say whom users are told to ask.
+	// Required with Why.
+	Settings func() fleet.Settings
+	Log      *slog.Logger
 }
 
 // observer makes events of observations: it finds out whose connection it
@@ -136,8 +140,10 @@ func (o *observer) explain(obs netguard.Observation, e event.Event) {
 		return
 	}
 	defer o.survive()
+	settings := o.cfg.Settings()
 	obs.Explain(netguard.Explanation{
 		App: e.AppName, Host: e.Destination.Host, URL: o.cfg.Why(e), Warned: e.Action == event.ActionWarned,
+		Contact: settings.SupportContact, Support: settings.SupportURL,
 	})
 }
 

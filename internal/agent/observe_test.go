@@ -19,6 +19,7 @@ import (
 	"interdict/internal/agent/process"
 	"interdict/internal/agent/verdict"
 	"interdict/internal/event"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 )
 
@@ -117,6 +118,9 @@ func TestARequestIsExplainedBeforeItIsRefused(t *testing.T) {
 						asked = append(asked, e)
 						return "http://why"
 					},
+					Settings: func() fleet.Settings {
+						return fleet.Settings{SupportContact: "desk", SupportURL: "https://help.example/"}
+					},
 				})
 				o.start(t.Context())
 				o.report(netguard.Observation{
@@ -133,7 +137,9 @@ func TestARequestIsExplainedBeforeItIsRefused(t *testing.T) {
 							explained = time.Since(began)
 						}
 						steps = append(steps, "explained")
-						want := netguard.Explanation{App: "Tunes", Host: "t.example", URL: "http://why", Warned: true}
+						want := netguard.Explanation{
+							App: "Tunes", Host: "t.example", URL: "http://why", Warned: true, Contact: "desk", Support: "https://help.example/",
+						}
 						if e != want {
 							t.Errorf("got %+v, want %+v", e, want)
 						}

@@ -19,6 +19,9 @@ type Explanation struct {
 	App, Host string
 	// URL is where they read more and can ask for access; empty for nowhere.
 	URL string
+	// Contact is whom they are told to ask, and Support where they find help,
+	// http or https. Both may be empty.
+	Contact, Support string
 	// Warned says that they may go on if they want to.
 	Warned bool
 }

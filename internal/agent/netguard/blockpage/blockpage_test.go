@@ -183,6 +183,8 @@ func received(t *testing.T, raw []byte, method string) (http.Header, string) {
 func TestTheAnswerSaysWhatAndWhy(t *testing.T) {
 	why := netguard.Explanation{App: "Tunes & <b>Films</b>", Host: "tunes.example", URL: whyURL}
 	plain := netguard.Explanation{Host: "tunes.example"}
+	helped := netguard.Explanation{App: "Tunes", Host: "tunes.example", URL: whyURL, Contact: "I<T>", Support: "https://help.example/?a=1&b=%22"}
+	running := netguard.Explanation{Host: "tunes.example", Support: "javascript:alert(1)"}
 	warned := netguard.Explanation{App: "Tunes", Host: "tunes.example", URL: whyURL, Warned: true}
 	tests := []struct {
 		name    string
@@ -207,6 +209,21 @@ func TestTheAnswerSaysWhatAndWhy(t *testing.T) {
 		},
 		{"a warning", Request{HTML: true, Language: wording.English}, warned, []string{"You may go on", `<a href="` + whyURL + `">`}, "is blocked"},
 		{"text", Request{Language: wording.English}, why, []string{"Tunes & <b>Films</b> is blocked\n", "tunes.example\n", " " + whyURL + "\n"}, "html"},
+		{
+			"whom to ask, in a page",
+			Request{HTML: true, Language: wording.English},
+			helped,
+			[]string{"<p>Ask I&lt;T&gt; if", `<p><a href="https://help.example/?a=1&amp;b=%22">Open the help page`, `<a href="` + whyURL + `">`},
+			"I<T>",
+		},
+		{
+			"whom to ask, in text and German",
+			Request{Language: wording.German},
+			helped,
+			[]string{"hilft weiter: I<T>.\n", "Hilfeseite Ihrer Organisation öffnen: " + helped.Support + "\n"},
+			"&amp;",
+		},
+		{"an address of help that runs something", Request{HTML: true, Language: wording.English}, running, []string{"tunes.example"}, "alert"},
 		{"neither app nor address", Request{HTML: true, Language: wording.English}, plain, []string{"<h1>tunes.example is blocked</h1>"}, "href"},
 	}
 	for _, tt := range tests {
@@ -249,6 +266,7 @@ func TestTheAnswerFitsIntoOneSegmentHoweverLongTheNames(t *testing.T) {
 		for _, l := range []wording.Language{wording.English, wording.German} {
 			for _, n := range []int{1, 10, 100, 1000, 10000} {
 				why := netguard.Explanation{App: strings.Repeat(long, n), Host: strings.Repeat(long, n), URL: whyURL + strings.Repeat("a", 150)}
+				why.Contact, why.Support = strings.Repeat(long, n), "https://help.example/"+strings.Repeat("a", n)
 				raw := Response(Request{HTML: true, Language: l}, why)
 				if len(raw) > maxResponse {
 					t.Errorf("%d times %q in %s: %d bytes, want at most %d", n, long, l, len(raw), maxResponse)
@@ -258,6 +276,38 @@ func TestTheAnswerFitsIntoOneSegmentHoweverLongTheNames(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestWhomToAskGivesWayToTheReason(t *testing.T) {
+	const help = "https://help.example/"
+	tests := []struct {
+		name          string
+		app           int
+		help          int
+		asked, helped bool
+	}{
+		{"both fit", 20, 20, true, true},
+		{"a long address of help", 20, 500, true, false},
+		{"a long name", 160, 20, false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			why := netguard.Explanation{
+				App: strings.Repeat("a", tt.app), Host: "tunes.example", URL: whyURL,
+				Contact: strings.Repeat("c", 120), Support: help + strings.Repeat("h", tt.help),
+			}
+			_, body := received(t, Response(Request{HTML: true, Language: wording.English}, why), http.MethodGet)
+			if got := strings.Contains(body, why.Contact); got != tt.asked {
+				t.Errorf("whom to ask is there: %v, want %v", got, tt.asked)
+			}
+			if got := strings.Contains(body, help); got != tt.helped {
+				t.Errorf("the address of help is there: %v, want %v", got, tt.helped)
+			}
+			if !strings.Contains(body, why.App) || !strings.Contains(body, whyURL) {
+				t.Errorf("the reason is missing in:\n%s", body)
+			}
+		})
 	}
 }
 

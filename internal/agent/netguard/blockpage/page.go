@@ -3,6 +3,7 @@ package blockpage
 import (
 	"fmt"
 	"html"
+	"net/url"
 	"strings"
 
 	"interdict/internal/agent/netguard"
@@ -20,19 +21,37 @@ const (
 )
 
 // Response is the whole answer to a request: a status line, header fields and,
-// unless the request was HEAD, a body. It fits into one segment; where names
-// are too long for that they are cut.
+// unless the request was HEAD, a body. It fits into one segment: where that is
+// too small the address of help is left out, then whom to ask, and then names
+// are cut.
 func Response(r Request, e netguard.Explanation) []byte {
 	if len(e.URL) > maxURL {
 		e.URL = ""
 	}
-	app, host := e.App, e.Host
+	if !onWeb(e.Support) {
+		e.Support = ""
+	}
+	e.Contact = cut(e.Contact, maxText)
 	for limit := maxText; ; limit /= 2 {
-		e.App, e.Host = cut(app, limit), cut(host, limit)
-		if response := assemble(r, e); len(response) <= maxResponse || limit == 0 {
-			return response
+		bare := e
+		bare.App, bare.Host = cut(e.App, limit), cut(e.Host, limit)
+		whole, asking := bare, bare
+		bare.Contact, bare.Support, asking.Support = "", "", ""
+		for _, fewer := range []netguard.Explanation{whole, asking, bare} {
+			if response := assemble(r, fewer); len(response) <= maxResponse {
+				return response
+			}
+		}
+		if limit == 0 {
+			return assemble(r, bare)
 		}
 	}
+}
+
+// onWeb reports whether s is the address of a page.
+func onWeb(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != ""
 }
 
 func assemble(r Request, e netguard.Explanation) []byte {
@@ -56,11 +75,14 @@ func assemble(r Request, e netguard.Explanation) []byte {
 }
 
 // said is what an answer says, in the words of one language.
-type said struct{ title, sentence, address, host, link string }
+type said struct{ title, sentence, address, host, link, ask, help string }
 
 func say(l wording.Language, e netguard.Explanation) said {
 	t := wording.For(l)
-	s := said{title: t.PageBlocked, sentence: t.AppBlocked, address: t.Address, host: e.Host, link: t.Why}
+	s := said{title: t.PageBlocked, sentence: t.AppBlocked, address: t.Address, host: e.Host, link: t.Why, help: t.AskLink}
+	if e.Contact != "" {
+		s.ask = wording.Fill(t.AskBody, "contact", e.Contact)
+	}
 	if e.Warned {
 		s.title, s.sentence = t.PageWarned, t.AppWarned
 	}
@@ -83,6 +105,12 @@ func text(l wording.Language, e netguard.Explanation) string {
 	if e.URL != "" {
 		body += fmt.Sprintf("%s %s\n", s.link, e.URL)
 	}
+	if s.ask != "" {
+		body += s.ask + "\n"
+	}
+	if e.Support != "" {
+		body += fmt.Sprintf("%s: %s\n", s.help, e.Support)
+	}
 	return body
 }
 
@@ -95,6 +123,12 @@ func page(l wording.Language, e netguard.Explanation) string {
 		l, html.EscapeString(s.title), html.EscapeString(s.sentence), html.EscapeString(s.address), html.EscapeString(s.host))
 	if e.URL != "" {
 		body += fmt.Sprintf(`<p><a href="%s">%s</a></p>`, html.EscapeString(e.URL), html.EscapeString(s.link))
+	}
+	if s.ask != "" {
+		body += fmt.Sprintf(`<p>%s</p>`, html.EscapeString(s.ask))
+	}
+	if e.Support != "" {
+		body += fmt.Sprintf(`<p><a href="%s">%s</a></p>`, html.EscapeString(e.Support), html.EscapeString(s.help))
 	}
 	return body + `</main></body></html>`
 }
