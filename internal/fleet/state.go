@@ -1,6 +1,9 @@
 package fleet
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // SettingState says how far one setting has come on one device.
 type SettingState string
@@ -164,6 +167,31 @@ func (s *SettingStatus) report(all []SettingReport) {
 		s.State, s.Text = r.State, r.Text
 	default: // in force, if only from another channel
 	}
+}
+
+// InForce returns the value of a setting that is in force as far as the device
+// told, for one that was decided: what was said on the device counts where no
+// policy makes the setting.
+func (d *Device) InForce(setting, decided string) string {
+	if r := d.reported(setting); r != nil {
+		return r.Value
+	}
+	return decided
+}
+
+// Mode returns the network protection mode in force. For a device that has not
+// said yet it is the one that was decided.
+func (d *Device) Mode(decided Mode) Mode {
+	return Mode(d.InForce(SettingNetworkProtection, string(cmp.Or(d.Applied.Mode, decided))))
+}
+
+func (d *Device) reported(setting string) *SettingReport {
+	for i := range d.Applied.Settings {
+		if d.Applied.Settings[i].Setting == setting {
+			return &d.Applied.Settings[i]
+		}
+	}
+	return nil
 }
 
 // PolicyStatus says how far the device has come with a policy that is assigned

@@ -27,8 +27,33 @@ type impact struct {
 	Devices int               `json:"devices"`
 	Include []groupSize       `json:"include_groups"`
 	Exclude []groupSize       `json:"exclude_groups"`
-	Total   appUse            `json:"total"`
-	Apps    []appImpact       `json:"apps"`
+	// Reporting says how far the figures of use can be trusted.
+	Reporting reporting   `json:"reporting"`
+	Total     appUse      `json:"total"`
+	Apps      []appImpact `json:"apps"`
+}
+
+// reporting says what the figures of use leave out.
+type reporting struct {
+	Silent         int  `json:"devices_not_reporting"`
+	NeverConnected int  `json:"never_connected"`
+	Disabled       int  `json:"network_protection_disabled"`
+	Off            int  `json:"usage_reporting_off"`
+	Delay          int  `json:"delay_seconds"`
+	UsersTogether  bool `json:"users_not_told_apart"`
+}
+
+// text says it of so many devices in scope.
+func (r *reporting) text(devices int) string {
+	text := fmt.Sprintf("figures are up to %d minutes old", r.Delay/60)
+	if r.Silent > 0 {
+		text = fmt.Sprintf("%d of %s in scope do not report use (network protection disabled: %d, usage reporting off: %d, never connected: %d); %s",
+			r.Silent, output.Count(devices, "device", "devices"), r.Disabled, r.Off, r.NeverConnected, text)
+	}
+	if r.UsersTogether {
+		text += "; users are not told apart in these figures"
+	}
+	return text
 }
 
 type groupSize struct {
@@ -104,6 +129,7 @@ func printImpactRows(s *session.Session, i impact) error {
 	heads := []string{
 		"id", "tag_now", "tag", "devices_in_scope", "used_by_devices", "used_by_devices_in_scope", "used_by_users", "used_by_processes",
 		"domains", "shared", "spared", "added", "changed", "removed", "allowed_by",
+		"devices_not_reporting", "network_protection_disabled", "usage_reporting_off", "never_connected",
 	}
 	rows := make([][]string, 0, len(i.Apps))
 	for _, a := range i.Apps {
@@ -111,6 +137,7 @@ func printImpactRows(s *session.Session, i impact) error {
 		for _, n := range []int{
 			i.Devices, a.Use.Devices, a.Use.DevicesInScope, a.Use.Users, a.Use.Processes,
 			len(a.Domains), len(a.Shared), len(a.Spared), len(a.Added), len(a.Changed), len(a.Removed), len(a.Allows),
+			i.Reporting.Silent, i.Reporting.Disabled, i.Reporting.Off, i.Reporting.NeverConnected,
 		} {
 			row = append(row, strconv.Itoa(n))
 		}
@@ -129,6 +156,7 @@ func printImpact(s *session.Session, i impact, groups session.Names) error {
 	}
 	fmt.Fprintf(w, "tag %s reaches %s: %s\n", i.Tag, output.Count(i.Devices, "device", "devices"),
 		output.Printable(i.reach()))
+	fmt.Fprintln(w, i.Reporting.text(i.Devices))
 	use := func(u appUse) {
 		line("used since "+i.Since.UTC().Format(time.DateOnly), u.String())
 		line("most on", counts(u.TopDevices))

@@ -22,6 +22,7 @@ import (
 	"interdict/internal/control/usage"
 	"interdict/internal/event"
 	"interdict/internal/fault"
+	"interdict/internal/fleet"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
 )
@@ -214,6 +215,34 @@ func TestTheImpactOfATagIsToldAndNothingElseHappens(t *testing.T) {
 				t.Errorf("allowed by %+v, want the access that was given to each domain", app.Allows)
 			}
 		})
+	}
+}
+
+func TestTheImpactSaysWhichDevicesItKnowsNothingOf(t *testing.T) {
+	s := controltest.OnSQLite(t)
+	told, deaf, off, here, out := s.NewDevice("told"), s.NewDevice("deaf"), s.NewDevice("off"), s.NewDevice("here"), s.NewDevice("out")
+	s.NewDevice("never")
+	s.NewGroup(groups.NewGroup{Name: "others", Members: []string{"out"}})
+	s.NewPolicy("audit", fleet.ModeAudit)
+	say := func(d *controltest.Device, reports ...fleet.SettingReport) {
+		t.Helper()
+		if err := s.Applied(t.Context(), d.ID, fleet.Applied{Digest: "d", Mode: fleet.ModeAudit, Settings: reports}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	local := func(setting, value string) fleet.SettingReport {
+		return fleet.SettingReport{Setting: setting, Value: value, Channel: fleet.ChannelLocal, State: fleet.SettingApplied}
+	}
+	say(told)
+	say(deaf, local(fleet.SettingNetworkProtection, "disabled"))
+	say(off, local(fleet.SettingUsageReporting, "off"))
+	say(here, local(fleet.SettingNetworkProtection, "block"))
+	say(out, local(fleet.SettingUsageReporting, "off"))
+	scope := indicator.Profile{Scope: indicator.Scope{Exclude: []string{"others"}}, People: indicator.People{IncludeUsers: []string{"ada"}}}
+	got := impactOf(t, s, control.TagRequest{Apps: []string{"itunes"}, Tag: cloudapp.TagUnsanctioned, Scope: scope})
+	want := usage.Reporting{Silent: 3, NeverConnected: 1, Disabled: 1, Off: 1, Delay: 300, UsersTogether: true}
+	if diff := cmp.Diff(want, got.Reporting); diff != "" || got.Devices != 5 {
+		t.Errorf("of %d devices, want 5 (-want +got):\n%s", got.Devices, diff)
 	}
 }
 
