@@ -419,7 +419,7 @@ func TestTheTextOfARefusal(t *testing.T) {
 		},
 		{
 			"blocked, in German", refusedOf(1, "Tunes", "a.example", "curl"), wording.German,
-			fleet.Settings{SupportContact: "help@corp.example"},
+			fleet.Settings{SupportContact: "help@corp.example", SupportURL: "https://help.corp.example/"},
 			"Tunes ist gesperrt",
 			"curl wollte sich mit a.example verbinden. Ihre Organisation erlaubt Tunes auf diesem Gerät nicht. Fragen beantwortet: help@corp.example.",
 		},
@@ -443,7 +443,7 @@ func TestTheTextOfARefusal(t *testing.T) {
 		},
 	} {
 		got := refused(wording.For(test.language), &test.refusal, &test.settings, url)
-		if got.Title != test.title || got.Body != test.body || got.Link != url {
+		if got.Title != test.title || got.Body != test.body || got.Link != url || got.Help.URL != test.settings.SupportURL {
 			t.Errorf("%s: got %q, %q", test.name, got.Title, got.Body)
 		}
 	}

@@ -41,7 +41,7 @@ func refused(t *wording.Texts, s *appeal.Standing, settings *fleet.Settings, url
 	}
 	m := desktop.Message{
 		Title: fill(t.BlockedTitle), Body: fill(cmp.Or(settings.NotificationText, t.Body)), Icon: iconRefused,
-		Actions: pageActions(t, url), Link: url,
+		Actions: pageActions(t, url), Link: url, Help: desktop.Help{Label: t.AskLink, URL: settings.SupportURL},
 	}
 	if s.Warned() {
 		m.Title, m.Icon = fill(t.WarnedTitle), iconWarned

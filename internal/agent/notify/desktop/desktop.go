@@ -32,6 +32,8 @@ type Message struct {
 	Title string `json:"title"`
 	// Body is plain text.
 	Body string `json:"body"`
+	// Help stands below the body, unless it has no address.
+	Help Help `json:"help,omitzero"`
 	// Icon is a name of the Icon Naming Specification.
 	Icon string `json:"icon"`
 	// Actions are its buttons. The one called "default" is no button but a
@@ -39,6 +41,13 @@ type Message struct {
 	Actions []Action `json:"actions,omitempty"`
 	// Link is shown where the desktop has no buttons.
 	Link string `json:"link,omitempty"`
+}
+
+// Help is a page that people find help at.
+type Help struct {
+	// Label says what it is.
+	Label string `json:"label"`
+	URL   string `json:"url"`
 }
 
 // Action is a button.

@@ -197,6 +197,30 @@ func TestADesktopThatCanDoLittleIsToldTheAddress(t *testing.T) {
 	}
 }
 
+func TestHelpStandsBelowTheBody(t *testing.T) {
+	const url = "https://help.example/?a=1&b=<2>"
+	for _, test := range []struct {
+		name         string
+		capabilities []string
+		url, want    string
+	}{
+		{"as a link", []string{"body-markup", "body-hyperlinks"}, url, "a &lt; b\n" + `<a href="https://help.example/?a=1&amp;b=&lt;2&gt;">Get &lt;help&gt;</a>`},
+		{"where there are no links", []string{"body-markup"}, url, "a &lt; b\nGet &lt;help&gt;: https://help.example/?a=1&amp;b=&lt;2&gt;"},
+		{"where there is no markup", []string{"body-hyperlinks"}, url, "a < b\nGet <help>: " + url},
+		{"unless there is none", []string{"body-markup", "body-hyperlinks"}, "", "a &lt; b"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bus := annasBus(t)
+			service := desktoptest.NewService(t, bus, desktoptest.User(t), test.capabilities...)
+			s := start(t, "good", bus)
+			s.do(s.Show(desktop.Message{Key: "k", Title: "T", Body: "a < b", Help: desktop.Help{Label: "Get <help>", URL: test.url}}))
+			if got := service.Next(); got.Body != test.want {
+				t.Errorf("got %q, want %q", got.Body, test.want)
+			}
+		})
+	}
+}
+
 func TestANotificationTakesThePlaceOfOneWithItsKey(t *testing.T) {
 	bus := annasBus(t)
 	service := desktoptest.NewService(t, bus, desktoptest.User(t), "actions")

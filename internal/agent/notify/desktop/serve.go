@@ -152,9 +152,7 @@ func (h *helper) show(ctx context.Context, m *Message) error {
 	} else if m.Link != "" {
 		body += "\n" + m.Link
 	}
-	if h.can("body-markup") {
-		body = html.EscapeString(body)
-	}
+	body = h.text(body, m.Help)
 	hints := map[string]dbus.Variant{"urgency": dbus.MakeVariant(urgencyNormal), "category": dbus.MakeVariant(category)}
 	// Arguments: application, id to replace, icon, summary, body, actions,
 	// hints, and a time-out of -1, which leaves it to the desktop.
@@ -167,6 +165,23 @@ func (h *helper) show(ctx context.Context, m *Message) error {
 	h.forget(h.ids[m.Key])
 	h.ids[m.Key], h.keys[id] = id, m.Key
 	return nil
+}
+
+// text is a body and the help below it, as the desktop takes them.
+func (h *helper) text(body string, help Help) string {
+	escape := func(s string) string { return s }
+	if h.can("body-markup") {
+		escape = html.EscapeString
+	}
+	body = escape(body)
+	switch {
+	case help.URL == "":
+		return body
+	case h.can("body-markup") && h.can("body-hyperlinks"):
+		return body + "\n" + `<a href="` + escape(help.URL) + `">` + escape(help.Label) + `</a>`
+	default:
+		return body + "\n" + escape(help.Label+": "+help.URL)
+	}
 }
 
 func (h *helper) can(capability string) bool { return slices.Contains(h.capabilities, capability) }

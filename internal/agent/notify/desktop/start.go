@@ -136,6 +136,7 @@ func parseReport(line []byte) (Report, error) {
 // Show has the helper show a message, cut to what a person reads.
 func (h *Helper) Show(m Message) error {
 	m.Title, m.Body = clean(m.Title, maxTitle), clean(m.Body, maxBody)
+	m.Help.Label = clean(m.Help.Label, maxLabel)
 	actions := make([]Action, len(m.Actions))
 	for i, a := range m.Actions {
 		actions[i] = Action{a.Name, clean(a.Label, maxLabel)}
