@@ -53,6 +53,7 @@ func TestRefusedConnectionsAreCountedByDevice(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			report("d2", "", "p", event.ActionBlocked, 9, noon.Add(-time.Minute))
 			report("d1", "itunes", "p", event.ActionBlocked, 100, noon.Add(-time.Minute))
 			report("d1", "itunes", "p", event.ActionBlocked, 3, noon)
 			report("d1", "itunes", "q", event.ActionWarned, 4, noon.Add(time.Minute))
@@ -62,7 +63,6 @@ func TestRefusedConnectionsAreCountedByDevice(t *testing.T) {
 			report("d2", "", "p", event.ActionBlocked, 6, noon.Add(time.Minute))
 			report("d2", "", "", event.ActionBlocked, 7, noon.Add(time.Minute))
 			report("d2", "", "p", event.ActionAudited, 8, noon.Add(time.Minute))
-			report("d2", "", "p", event.ActionBlocked, 9, noon.Add(-time.Minute))
 			view(t, s, func(tx *store.Tx) error {
 				byTag, tagErr := tx.RefusedByTag("itunes", noon)
 				byDevice, deviceErr := tx.RefusedByDevice("d2", noon)

@@ -32,7 +32,8 @@ tag'. Until the trial ends nobody else has it, and what it changes cannot be
 changed otherwise. It ends by 'advance', which gives the change to everybody it
 is for, by 'stop', after which nobody has it, or by itself: --advance-after gives
 it to everybody after a while, --stop-at stops it when that many connections of
-the canary were refused.
+the canary were refused since it began: of a tag those to its app, of a policy
+all that its devices report, since where one policy gives way another counts.
 
 ID is that of the rollout, or the name of the policy or app. It may be left out
 when there is only one that can be meant.`,
@@ -93,6 +94,18 @@ func (r view) refused() string {
 		return fmt.Sprintf("%d of %d", r.Refused, r.StopAt)
 	default:
 		return strconv.Itoa(r.Refused)
+	}
+}
+
+// refusedOf is refused, with what counts.
+func (r view) refusedOf() string {
+	switch {
+	case !r.onTrial():
+		return ""
+	case r.Target.Kind == staging.TargetTag:
+		return r.refused() + " (connections to " + r.Target.Name + ")"
+	default:
+		return r.refused() + " (all connections of its devices)"
 	}
 }
 
@@ -197,7 +210,8 @@ func printRollout(s *session.Session, raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	fields := append(output.Without(columns(), "applied", "ends", "why"),
+	fields := append(output.Without(columns(), "applied", "refused", "ends", "why"),
+		output.Column[view]{Head: "refused", Cell: view.refusedOf},
 		output.Column[view]{Head: "devices", Cell: view.devices},
 		output.Column[view]{Head: "started", Cell: func(r view) string { return by(r.StartedAt, r.StartedBy) }},
 		output.Column[view]{Head: "advances", Cell: func(r view) string {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"interdict/internal/cloudapp"
 	"interdict/internal/control"
 	"interdict/internal/control/audience"
 	"interdict/internal/event"
@@ -22,9 +23,9 @@ const itself = "rollout"
 // trial have it looked at soon.
 func (s *Service) Observed(events []event.Event) {
 	counts := false
-	s.control.Look(func(state *audience.State, _ *audience.Snapshot) {
+	s.control.Look(func(state *audience.State, snapshot *audience.Snapshot) {
 		for _, r := range state.Rollouts {
-			if r.State == staging.StateTrial && r.StopAt > 0 && slices.ContainsFunc(events, func(e event.Event) bool { return concerns(&e, &r) }) {
+			if r.State == staging.StateTrial && r.StopAt > 0 && slices.ContainsFunc(events, func(e event.Event) bool { return concerns(&e, &r, snapshot) }) {
 				counts = true
 				return
 			}
@@ -39,14 +40,13 @@ func (s *Service) Observed(events []event.Event) {
 	}
 }
 
-// concerns reports whether an event counts for a rollout, whichever device it
-// is from.
-func concerns(e *event.Event, r *staging.Rollout) bool {
-	if e.EventID != event.IDBlocked {
+// concerns reports whether an event may count for a rollout.
+func concerns(e *event.Event, r *staging.Rollout, snapshot *audience.Snapshot) bool {
+	if e.EventID != event.IDBlocked || !slices.Contains(snapshot.Target(fleet.DeviceID(e.Device)).Groups, r.Canary) {
 		return false
 	}
 	kind, id := r.Target()
-	return kind == staging.TargetTag && e.AppID == id || kind == staging.TargetPolicy && e.PolicyID == id
+	return kind == staging.TargetPolicy || e.AppID == id
 }
 
 // Evaluate ends the trials whose time has come: it is what goes on in the
@@ -72,7 +72,7 @@ func (s *Service) Evaluate(ctx context.Context) error {
 // evaluate looks whether there is something to do before it does it in a
 // transaction, where it is asked again: most often there is not.
 func (s *Service) evaluate(ctx context.Context, r *staging.Rollout) error {
-	members := s.members(r.Canary)
+	members := s.members(r)
 	var step staging.Step
 	err := s.control.View(ctx, func(tx *store.Tx) (err error) {
 		step, _, err = s.step(tx, r, members)
@@ -86,7 +86,7 @@ func (s *Service) evaluate(ctx context.Context, r *staging.Rollout) error {
 }
 
 // conclude does what a rollout has to do next, if it still has to.
-func (s *Service) conclude(ctx context.Context, tx *store.Tx, id string, members map[fleet.DeviceID]bool) error {
+func (s *Service) conclude(ctx context.Context, tx *store.Tx, id string, members []fleet.DeviceID) error {
 	r, err := tx.Rollouts().Get(id)
 	if err != nil {
 		return err
@@ -124,45 +124,72 @@ func wereRefused(n int) string {
 
 // step is what a rollout has to do next, and how many connections were
 // refused.
-func (s *Service) step(tx *store.Tx, r *staging.Rollout, members map[fleet.DeviceID]bool) (staging.Step, int, error) {
-	refused, err := refusedBy(tx, r)
+func (s *Service) step(tx *store.Tx, r *staging.Rollout, members []fleet.DeviceID) (staging.Step, int, error) {
+	refused, err := refusedBy(tx, r, members)
 	if err != nil {
 		return "", 0, err
 	}
 	n := 0
-	for id, count := range refused {
-		if members[id] {
-			n += count
-		}
+	for _, count := range refused {
+		n += count
 	}
 	return r.Next(s.control.Now(), n), n, nil
 }
 
-// refusedBy counts the connections that devices reported as refused since the
-// trial began and that may be due to it.
-func refusedBy(tx *store.Tx, r *staging.Rollout) (map[fleet.DeviceID]int, error) {
-	count := tx.RefusedByTag
-	kind, id := r.Target()
-	if kind == staging.TargetPolicy {
-		count = tx.RefusedByPolicy
+// refusedBy counts the connections that members of a canary reported as
+// refused since the trial began and that may be due to it. A tag refuses those
+// to its app. What a policy refuses cannot be told by the policy that an event
+// names: where one gives way, another comes into force. So all count.
+func refusedBy(tx *store.Tx, r *staging.Rollout, members []fleet.DeviceID) (map[fleet.DeviceID]int, error) {
+	since := r.StartedAt.Truncate(time.Microsecond)
+	refused := make(map[fleet.DeviceID]int)
+	if kind, id := r.Target(); kind == staging.TargetTag {
+		all, err := tx.RefusedByTag(id, since)
+		for _, one := range all {
+			if slices.Contains(members, one.Device) {
+				refused[one.Device] = one.Count
+			}
+		}
+		return refused, err
 	}
-	all, err := count(id, r.StartedAt.Truncate(time.Microsecond))
-	refused := make(map[fleet.DeviceID]int, len(all))
-	for _, one := range all {
-		refused[one.Device] = one.Count
+	for _, id := range members {
+		all, err := tx.RefusedByDevice(id, since)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range all {
+			refused[one.Device] = one.Count
+		}
 	}
-	return refused, err
+	return refused, nil
 }
 
-// members are the devices of a canary.
-func (s *Service) members(canary string) map[fleet.DeviceID]bool {
-	members := make(map[fleet.DeviceID]bool)
+// members are the devices of a canary that the change makes a difference to,
+// in the order of their ids.
+func (s *Service) members(r *staging.Rollout) (members []fleet.DeviceID) {
 	s.control.Look(func(state *audience.State, snapshot *audience.Snapshot) {
 		for id := range state.Devices {
-			if slices.Contains(snapshot.Target(id).Groups, canary) {
-				members[id] = true
+			if t := snapshot.Target(id); slices.Contains(t.Groups, r.Canary) && reaches(r, t) {
+				members = append(members, id)
 			}
 		}
 	})
+	slices.Sort(members)
 	return members
+}
+
+// reaches reports whether a change makes a difference to a device, once it has
+// it.
+func reaches(r *staging.Rollout, d fleet.Target) bool {
+	for _, t := range []*cloudapp.Tagging{r.BeforeTag, r.AfterTag} {
+		if t != nil && t.Scope.Covers(d.Groups) {
+			return true
+		}
+	}
+	for _, p := range []*fleet.Policy{r.BeforePolicy, r.AfterPolicy} {
+		if p != nil && p.AppliesTo(d) {
+			return true
+		}
+	}
+	return false
 }

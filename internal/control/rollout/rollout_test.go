@@ -212,7 +212,7 @@ func TestTooManyRefusalsStopATrial(t *testing.T) {
 		h.refused(h.first, id, 13)
 		evaluate(t, h)
 		h.wantState(t, byTag.ID, staging.StateStopped, "rollout", "32 connections of the canary were refused since the trial began, and 30 stop it")
-		h.wantState(t, byPolicy.ID, staging.StateStopped, "rollout", "20 connections")
+		h.wantState(t, byPolicy.ID, staging.StateStopped, "rollout", "32 connections")
 		wantMode(t, h.first, fleet.ModeAudit)
 		log, err := h.Observations.AuditLog(t.Context(), observation.AuditQuery{Action: "rollout.stop"})
 		if err != nil || len(log.Items) != 2 || log.Items[0].ActorKind != "system" || log.Items[0].Source != "rollout" {
@@ -399,4 +399,19 @@ func TestWhatDevicesReportIsLookedAtAtOnce(t *testing.T) {
 	// The canary loses the change.
 	controltest.Next(t, session, bundle.MessageNudge)
 	h.wantState(t, v.ID, staging.StateStopped, "rollout", "1 connection of the canary was refused")
+}
+
+func TestWhateverAPolicyRefusesCounts(t *testing.T) {
+	h := newHouse(t, controltest.OnSQLite(t))
+	mode := h.NewPolicy("mode", fleet.ModeBlock)
+	h.NewPolicy("names", "")
+	v := h.begin(t, rollout.NewRollout{Canary: "pilot", StopAt: 2, Policy: &rollout.PolicyChange{
+		Policy: "names", Settings: &fleet.Settings{BypassProtection: fleet.ProtectionBlock},
+	}})
+	h.refused(h.other, mode, 8)
+	evaluate(t, h)
+	h.wantState(t, v.ID, staging.StateTrial, "", "")
+	h.refused(h.first, mode, 8)
+	evaluate(t, h)
+	h.wantState(t, v.ID, staging.StateStopped, "rollout", "8 connections of the canary were refused")
 }

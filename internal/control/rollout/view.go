@@ -32,8 +32,9 @@ type View struct {
 	// Changes are what becomes different, with names in the place of ids.
 	Changes []fleet.Difference `json:"changes"`
 	// Progress is of the devices in the canary that the change is for, and
-	// Refused how many connections of the canary were refused since the
-	// trial began. Both are there on trial only.
+	// Refused how many of their connections were refused since the trial
+	// began: of a tag those to its app, of a policy all, since another policy
+	// may come into force where one is changed. Both are there on trial only.
 	Progress *fleet.Progress `json:"progress,omitempty"`
 	Refused  int             `json:"refused"`
 	// AdvancesAt is when everybody gets the change if nothing happens.
@@ -150,11 +151,12 @@ func (s *Service) views(ctx context.Context, all []staging.Rollout) ([]View, err
 			if v.State != staging.StateTrial {
 				continue
 			}
-			refused, err := refusedBy(tx, &v.Rollout)
+			members := s.members(&v.Rollout)
+			refused, err := refusedBy(tx, &v.Rollout, members)
 			if err != nil {
 				return err
 			}
-			v.count(s.members(v.Canary), refused)
+			v.count(members, refused)
 		}
 		return nil
 	})
@@ -190,16 +192,15 @@ func (s *Service) view(r *staging.Rollout) View {
 }
 
 // count notes what the members of the canary were refused.
-func (v *View) count(members map[fleet.DeviceID]bool, refused map[fleet.DeviceID]int) {
-	for id := range members {
+func (v *View) count(members []fleet.DeviceID, refused map[fleet.DeviceID]int) {
+	for _, id := range members {
 		v.Refused += refused[id]
 		v.Members = append(v.Members, Member{ID: id, Refused: refused[id]})
 	}
 	slices.SortFunc(v.Members, func(a, b Member) int { return cmp.Or(b.Refused-a.Refused, cmp.Compare(a.ID, b.ID)) })
 }
 
-// addMembers says of the devices of canaries how far they have come, and
-// leaves those out that the change is not for.
+// addMembers says of the devices of canaries how far they have come.
 func (s *Service) addMembers(ctx context.Context, views []View) error {
 	if !slices.ContainsFunc(views, func(v View) bool { return len(v.Members) > 0 }) {
 		return nil
@@ -213,7 +214,7 @@ func (s *Service) addMembers(ctx context.Context, views []View) error {
 		var kept []Member
 		for _, m := range v.Members {
 			d, known := devices[m.ID]
-			if !known || !reaches(&v.Rollout, &d) {
+			if !known {
 				continue
 			}
 			m.Name, m.State = d.Name, d.State()
@@ -223,23 +224,6 @@ func (s *Service) addMembers(ctx context.Context, views []View) error {
 		v.Members = kept[:min(len(kept), maxMembers)]
 	}
 	return nil
-}
-
-// reaches reports whether a change makes a difference to a device, once it has
-// it.
-func reaches(r *staging.Rollout, d *fleet.Device) bool {
-	groups := append(slices.Clip(d.Groups), fleet.DeviceGroup(d.ID))
-	for _, t := range []*cloudapp.Tagging{r.BeforeTag, r.AfterTag} {
-		if t != nil && t.Scope.Covers(groups) {
-			return true
-		}
-	}
-	for _, p := range []*fleet.Policy{r.BeforePolicy, r.AfterPolicy} {
-		if p != nil && p.AppliesTo(fleet.Target{Groups: groups, OS: d.OS}) {
-			return true
-		}
-	}
-	return false
 }
 
 // changes are what a rollout makes different.
