@@ -13,6 +13,7 @@ import (
 
 func TestTheDemoPasses(t *testing.T) {
 	labtest.Require(t)
+	t.Parallel() // Nothing is shared with the other tests.
 	cmd := exec.CommandContext(t.Context(), filepath.Join(os.Getenv(envPrograms), "interdict"), "demo", "--once")
 	// It builds a lab of its own.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "INTERDICT_LAB") })

@@ -36,6 +36,7 @@ func peerMain(name string, args []string) int {
 		"http3":     peerHTTP3,
 		"http3slow": peerHTTP3Slow,
 		"nameless":  peerNameless,
+		"line":      peerLine,
 
 		"https-record": peerHTTPSRecord,
 	}

@@ -112,3 +112,45 @@ func TestATagThatHasHoursCountsWithinThemOnly(t *testing.T) {
 	f.admin(t, "app", "scope", app, "--window", window(now.Add(-24*time.Hour)), "--wait")
 	works(t, "out of them", f.curlAs(t, alice, "https://"+host+"/"))
 }
+
+// opening is a span of the week, as --window takes it, which begins with the
+// minute that the time is in and holds for another.
+func opening(start time.Time) string {
+	return window(start.UTC().Truncate(time.Minute).Add(2 * time.Minute))
+}
+
+// It waits for the clock of the machine, a minute at most, and lets the demo
+// run meanwhile.
+func TestHoursBeginAndEndByThemselves(t *testing.T) {
+	labtest.Require(t)
+	t.Parallel()
+	f := install(t)
+	f.mode(t, fleet.ModeBlock)
+	// The next minute, unless it is too near to see how things are before it.
+	minute := time.Now().Add(8 * time.Second).Truncate(time.Minute).Add(time.Minute)
+	const begins, ends = "begins.itunes.apple.com", "ends.trello.com"
+	f.tag(t, app, "unsanctioned", "--window", opening(minute))
+	f.tag(t, "trello", "unsanctioned", "--window", window(minute))
+	works(t, "before its hours", f.curl(t, hostInside, "https://"+begins+"/"))
+	refused(t, "within its hours", f.curl(t, hostInside, "https://"+ends+"/"))
+	open := download(t, "a download before its hours", f.lab.Command(t.Context(), hostInside,
+		"curl", "-sSN", "--cacert", f.lab.CAFile(), "https://"+begins+"/slow"))
+	if now := time.Now(); !now.Before(minute) {
+		t.Fatalf("this took until %s, the hours were to begin at %s", now, minute)
+	}
+
+	select {
+	case at := <-open:
+		if early := minute.Sub(at); early > 0 {
+			t.Errorf("the download was cut %s before the hours began", early)
+		}
+		t.Logf("the download was cut %s after the hours began", at.Sub(minute).Round(time.Millisecond))
+	case <-time.After(time.Until(minute) + patience):
+		t.Error("the download goes on though the hours have begun")
+	}
+	refused(t, "when its hours have begun", f.curl(t, hostInside, "https://begun."+begins+"/"))
+	f.waitEvent(t, event.IDBlocked, "begun."+begins)
+	until(t, "it works when its hours are over", func(context.Context) error {
+		return f.curl(t, hostInside, "https://"+ends+"/").err
+	})
+}
