@@ -148,20 +148,20 @@ func (d *Device) Status(s Standing) SettingStatus {
 	case StatePending:
 		status.State = SettingPending
 	case StateApplied:
-		status.report(d.Applied.Settings)
+	}
+	if r := d.reported(s.Setting); r != nil {
+		// Also while something newer is on its way this is in force.
+		status.InForce, status.Channel = r.Value, r.Channel
+		if d.State() == StateApplied {
+			status.report(r)
+		}
 	}
 	return status
 }
 
 // report takes in what the device says of the setting, which goes before what
 // was decided.
-func (s *SettingStatus) report(all []SettingReport) {
-	i := slices.IndexFunc(all, func(r SettingReport) bool { return r.Setting == s.Setting })
-	if i < 0 {
-		return
-	}
-	r := all[i]
-	s.InForce, s.Channel = r.Value, r.Channel
+func (s *SettingStatus) report(r *SettingReport) {
 	switch r.State {
 	case SettingFailed, SettingNotApplicable, SettingPending:
 		s.State, s.Text = r.State, r.Text

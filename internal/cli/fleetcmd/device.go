@@ -52,7 +52,7 @@ func deviceColumns() []output.Column[deviceView] {
 			return "no"
 		}},
 		{Head: "state", Cell: func(d deviceView) string { return string(d.State()) }},
-		{Head: "network_protection", Cell: func(d deviceView) string { return string(d.Effective.Settings.NetworkProtection) }},
+		{Head: "network_protection", Cell: func(d deviceView) string { return string(d.Mode(d.Effective.Settings.NetworkProtection)) }},
 		{Head: "os", Cell: func(d deviceView) string { return strings.TrimSpace(d.OS + " " + d.OSVersion) }},
 		{Head: "agent", Cell: func(d deviceView) string { return d.AgentVersion }},
 		{Head: "labels", Cell: func(d deviceView) string { return output.Labels(d.Labels) }},
@@ -144,7 +144,7 @@ func printSettings(s *session.Session, raw json.RawMessage) error {
 	rows := make([][]string, 0, len(d.Settings))
 	for i := range d.Settings {
 		v := &d.Settings[i]
-		rows = append(rows, []string{v.Setting, v.Value, string(v.State), cmp.Or(v.PolicyName, v.Policy, string(v.Channel), string(fleet.ChannelDefault)), v.note()})
+		rows = append(rows, []string{v.Setting, v.inForce(), string(v.State), v.from(), v.noted(v.decided())})
 	}
 	return output.Table(s.Stdout, []string{"setting", "value", "state", "from", "note"}, rows)
 }

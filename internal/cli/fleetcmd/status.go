@@ -1,6 +1,7 @@
 package fleetcmd
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -228,8 +229,38 @@ func (d policyDevice) why() string {
 	return d.Applied.Error
 }
 
+// elsewhere reports whether something else is in force than was decided.
+func (v *settingView) elsewhere() bool { return v.InForce != "" && v.InForce != v.Value }
+
+// inForce is the value in force.
+func (v *settingView) inForce() string { return cmp.Or(v.InForce, v.Value) }
+
+// from says where the value in force comes from.
+func (v *settingView) from() string {
+	if v.elsewhere() && v.Channel != fleet.ChannelServer {
+		return string(v.Channel)
+	}
+	return cmp.Or(v.PolicyName, v.Policy, string(v.Channel), string(fleet.ChannelDefault))
+}
+
+// decided says what was decided, where something else is in force.
+func (v *settingView) decided() string {
+	if !v.elsewhere() {
+		return ""
+	}
+	return fmt.Sprintf("%s decided by %s", v.Value, cmp.Or(v.PolicyName, v.Policy, string(fleet.ChannelDefault)))
+}
+
 // note says what there is to say of a setting beside its state.
 func (v *settingView) note() string {
+	if !v.elsewhere() {
+		return v.noted("")
+	}
+	return v.noted(fmt.Sprintf("%s in force by %s", v.InForce, v.Channel))
+}
+
+// noted is note with another text about what is in force.
+func (v *settingView) noted(force string) string {
 	var all []string
 	for _, c := range v.Conflicts {
 		all = append(all, fmt.Sprintf("%s by %s, %s by %s", c.Value, c.PolicyName, c.OverruledValue, c.OverruledName))
@@ -237,8 +268,8 @@ func (v *settingView) note() string {
 	if v.Refused != "" && len(v.Conflicts) == 0 {
 		all = append(all, fmt.Sprintf("%s by %s, which goes before", v.Value, v.PolicyName))
 	}
-	if v.InForce != "" && v.InForce != v.Value {
-		all = append(all, fmt.Sprintf("%s in force by %s", v.InForce, v.Channel))
+	if force != "" {
+		all = append(all, force)
 	}
 	if v.Text != "" {
 		all = append(all, v.Text)
