@@ -162,14 +162,22 @@ func protected(c *Config) *indicator.Protected {
 }
 
 // Start begins the work in the background: following other servers, removing
-// expired indicators, keeping presence and what devices say of themselves. It returns at once; Shutdown ends the
-// work.
+// expired indicators, keeping presence and what devices say of themselves. It
+// returns when it listens to other servers, or could not, which is logged and
+// tried again; Shutdown ends the work.
 func (s *Service) Start(ctx context.Context) error {
+	starting := ctx
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.background.Go(func() { s.follow(ctx) })
+	listening := make(chan struct{})
+	s.background.Go(func() { s.follow(ctx, sync.OnceFunc(func() { close(listening) })) })
 	s.background.Go(func() { s.expireLoop(ctx) })
 	s.background.Go(func() { s.presenceLoop(ctx) })
 	s.background.Go(func() { s.noteLoop(ctx) })
+	// What others tell the devices that will connect must not be missed.
+	select {
+	case <-listening:
+	case <-starting.Done():
+	}
 	return nil
 }
 

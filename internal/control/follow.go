@@ -13,9 +13,11 @@ const (
 	reconnectDelay = time.Second
 )
 
-// follow keeps up with changes by other servers, until ctx ends.
-func (s *Service) follow(ctx context.Context) {
+// follow keeps up with changes by other servers, until ctx ends. It calls begun
+// when it listens to them, or could not the first time.
+func (s *Service) follow(ctx context.Context, begun func()) {
 	if !s.store.Shared() {
+		begun()
 		// Nobody else writes, but catching up after an own change may have
 		// failed.
 		s.poll(ctx)
@@ -27,7 +29,8 @@ func (s *Service) follow(ctx context.Context) {
 		s.poll(ctx)
 	}()
 	for ctx.Err() == nil {
-		err := s.store.Listen(ctx, func() { s.catchUp(ctx) }, func(message string) { s.hear(ctx, message) })
+		err := s.store.Listen(ctx, func() { begun(); s.catchUp(ctx) }, func(message string) { s.hear(ctx, message) })
+		begun()
 		if ctx.Err() == nil {
 			s.logger.WarnContext(ctx, "listening for other servers", "error", err)
 			wait(ctx, reconnectDelay)
