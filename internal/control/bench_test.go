@@ -1,7 +1,9 @@
 package control_test
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -9,6 +11,8 @@ import (
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
 	"interdict/internal/control/controltest"
+	"interdict/internal/control/edit"
+	"interdict/internal/control/groups"
 	"interdict/internal/control/presence"
 	"interdict/internal/fleet"
 	"interdict/internal/indicator"
@@ -75,6 +79,109 @@ func BenchmarkTagToNudges(b *testing.B) {
 		}
 		b.StartTimer()
 	}
+}
+
+// ruleFleet fills a store with 10,000 devices in 500 groups, nine in ten of
+// them by rules, and 200 policies for such groups. Nobody is in the first
+// group, and its policy goes before the others'.
+func ruleFleet(tb testing.TB, c store.Config) {
+	tb.Helper()
+	st, err := store.Open(tb.Context(), c)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	_, err = st.Change(tb.Context(), func(tx *store.Tx) error {
+		var faults []error
+		for i := range 10_000 {
+			faults = append(faults, tx.Devices().Put(labelledDevice(i, at)))
+		}
+		for i := range 500 {
+			faults = append(faults, putRuleGroup(tx, i, at))
+		}
+		for i := range 200 {
+			faults = append(faults, tx.Policies().Put(rulePolicy(i, at)))
+		}
+		return errors.Join(faults...)
+	})
+	if err = errors.Join(err, st.Close()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// editedRings is how many devices there are to one that the edited rule is for.
+const editedRings = 3
+
+func labelledDevice(i int, at time.Time) fleet.Device {
+	return fleet.Device{
+		ID: deviceID(i), Name: fmt.Sprintf("d%05d", i), Hostname: "host", AgentVersion: "1", EnrolledAt: at, Version: 1,
+		Labels: map[string]string{
+			"edited": strconv.Itoa(i % editedRings), "site": fmt.Sprintf("s%d", i%19), "ring": strconv.Itoa(i % 7), fmt.Sprintf("l%d", i%37): "",
+		},
+	}
+}
+
+func rulePolicy(i int, at time.Time) fleet.Policy {
+	scope := indicator.Scope{Include: []string{groupID(0)}}
+	if i > 0 {
+		scope = indicator.Scope{Include: []string{groupID(i), groupID(i * 2)}, Exclude: []string{groupID(i + 250)}}
+	}
+	return fleet.Policy{
+		ID: fmt.Sprintf("01JNXC8VAA%016d", i), Name: fmt.Sprintf("policy %d", i), Assigned: true, Priority: -i, Version: 1,
+		Settings:   fleet.Settings{NetworkProtection: fleet.Modes()[i%3], SupportContact: fmt.Sprintf("desk %d", i)},
+		Assignment: scope, CreatedAt: at, UpdatedAt: at,
+	}
+}
+
+func groupID(i int) string { return fmt.Sprintf("01JNXC8V7Z%016d", i) }
+
+func putRuleGroup(tx *store.Tx, i int, at time.Time) error {
+	g := fleet.Group{ID: groupID(i), Name: fmt.Sprintf("group %d", i), Version: 1, CreatedAt: at}
+	switch {
+	case i == 0:
+	case i%10 == 0:
+		for n := range 20 {
+			g.Members = append(g.Members, deviceID((i*20+n)%10_000))
+		}
+	case i%3 == 0:
+		g.Rule = fmt.Sprintf(`labels.site == "s%d" && version < "1.%d"`, i%19, i%15)
+	case i%3 == 1:
+		g.Rule = fmt.Sprintf(`"l%d" in labels || name.startsWith("d%02d")`, i%37, i%100)
+	default:
+		g.Rule = fmt.Sprintf(`labels.ring in ["%d", "%d"]`, i%10, i%7)
+	}
+	return errors.Join(tx.Groups().Put(g), tx.Join(g.ID, g.Members...))
+}
+
+// BenchmarkRuleToNudges measures from the edit of one group's rule until every
+// one of the devices that join the group or leave it, about a third of 10,000
+// connected ones, has its nudge waiting.
+func BenchmarkRuleToNudges(b *testing.B) {
+	c := store.Config{Dir: b.TempDir()}
+	ruleFleet(b, c)
+	s := controltest.Start(b, c, controltest.NewClock())
+	edited := groupID(0)
+	var sessions []*presence.Session
+	for i := range 10_000 {
+		d := controltest.Device{Server: s, ID: deviceID(i)}
+		session := d.Open()
+		controltest.Next(b, session, bundle.MessageHello)
+		if i%editedRings == 0 {
+			sessions = append(sessions, session)
+		}
+	}
+	rules := [2]string{`labels.edited == "0"`, `labels.edited == "none"`}
+	b.ResetTimer()
+	for i := range b.N {
+		n := groups.NewGroup{Name: "group 0", Rule: rules[i%2]}
+		if _, _, err := s.Groups.Update(b.Context(), controltest.Admin(), edited, edit.AnyVersion, n); err != nil {
+			b.Fatal(err)
+		}
+		for _, session := range sessions {
+			controltest.Next(b, session, bundle.MessageNudge)
+		}
+	}
+	b.ReportMetric(float64(len(sessions)), "nudges/op")
 }
 
 // BenchmarkAcknowledge measures durable acknowledgements by many devices at
