@@ -67,6 +67,10 @@ func TestExitCodes(t *testing.T) {
 		{"an agent that does not run", []string{"status", "--state-dir", enrolled}, ExitUnreachable, "hint: start it"},
 		{"sync without an agent", []string{"sync", "--state-dir", enrolled}, ExitUnreachable, "does not answer"},
 		{"following the log of nothing", []string{"events", "--follow", "--state-dir", empty}, ExitFailed, "not enrolled"},
+		{"fewer events than none", []string{"events", "--last", "-1"}, ExitUsage, `--last "-1" is not a number of 0 or more`},
+		{"an event id in words", []string{"events", "--id", "blocked"}, ExitUsage, `--id "blocked" is not a list of numbers such as 1126,1129`},
+		{"a time without a unit", []string{"events", "--since", "10"}, ExitUsage, `--since "10" is not a time such as 10m`},
+		{"a time to come", []string{"events", "--since", "-10m"}, ExitUsage, "--since -10m0s is not in the past"},
 		{"a state directory that is a file", []string{"status", "--state-dir", filepath.Join(enrolled, "identity.json")}, ExitFailed, "not a directory"},
 		{"a state directory that is not there", []string{"status", "--state-dir", filepath.Join(empty, "typo")}, ExitFailed, "not enrolled"},
 		{"enrolling twice", []string{"enroll", token, "--state-dir", enrolled}, ExitFailed, "enrolled already"},
@@ -145,6 +149,14 @@ func TestTheEventLogIsReadWithoutAnAgent(t *testing.T) {
 	var e event.Event
 	if err := json.Unmarshal([]byte(got.stdout), &e); err != nil || e.AppName != "Tunes" || strings.Count(got.stdout, "\n") != 1 {
 		t.Errorf("got %q (%v), want one event on one line", got.stdout, err)
+	}
+	for args, lines := range map[string]int{
+		"--last 1 --since 1h --id 5007,1126": 1, "--last 0": 0, "--since 1ns": 0, "--id 5007": 0,
+	} {
+		got = run(t, append([]string{"events", "--state-dir", root}, strings.Fields(args)...)...)
+		if got.code != 0 || strings.Count(got.stdout, "\n") != lines {
+			t.Errorf("%s: got code %d and %q, want %d lines", args, got.code, got.stdout, lines)
+		}
 	}
 }
 

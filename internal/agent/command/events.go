@@ -21,29 +21,42 @@ func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
 func (c *commander) events() *cobra.Command {
 	var follow bool
+	var only selection
 	cmd := &cobra.Command{
 		Use: "events", Short: "Print the local event log", Args: exactly(),
 		Long: `Print the local event log, oldest first.
 
-An event that repeats is written again under the same id with a higher count;
+All of it, unless --last, --since or --id choose; together they choose the last
+events of those that match. An event that repeats is written again under the same id with a higher count;
 the newest is shown, with --follow each. Times are UTC. The log is read from
 the state directory: no running agent is needed, and --follow goes on when the
 agent is started again.`,
 		Example: `  interdict-agent events
   interdict-agent events --follow
+  interdict-agent events --since 10m --id 1126,1129
   interdict-agent events --output json | jq -r .destination.host`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if only.since < 0 {
+				return usageFault(cmd, "--since %s is not in the past", only.since)
+			}
+			only.whole = !cmd.Flags().Changed("last")
 			dir := c.dir().Path(state.DirEvents)
 			if !follow {
-				return c.printEvents(journal.Newest(dir))
+				return c.printEvents(only.of(journal.Newest(dir), time.Now()))
 			}
 			if err := c.inhabited(); err != nil {
 				return err
 			}
-			return c.printEvents(journal.Follow(cmd.Context(), dir, followLast))
+			if only.whole && only.since == 0 {
+				only.whole, only.last = false, followLast
+			}
+			return c.printEvents(journal.Follow(cmd.Context(), dir, only.most(), only.matching(time.Now())))
 		},
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print the last events and go on with those that come")
+	cmd.Flags().UintVar(&only.last, "last", 0, "print only so many, the newest")
+	cmd.Flags().DurationVar(&only.since, "since", 0, "print only those of this last while, such as 10m")
+	cmd.Flags().UintSliceVar(&only.ids, "id", nil, "print only those with one of these event ids, such as 1126,1129")
 	return cmd
 }
 

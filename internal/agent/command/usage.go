@@ -22,6 +22,12 @@ func flagFault(cmd *cobra.Command, err error) error {
 		return usageFault(cmd, "%v", err)
 	}
 	flag := bad.GetFlag()
+	rules := map[string]string{
+		"bool":      "is neither true nor false",
+		"uint":      "is not a number of 0 or more",
+		"uintSlice": "is not a list of numbers such as 1126,1129",
+		"duration":  "is not a time such as 10m or 1h30m",
+	}
 	rule := "is not usable"
 	switch flag.Name {
 	case "label":
@@ -29,8 +35,8 @@ func flagFault(cmd *cobra.Command, err error) error {
 	case "log-level":
 		rule = "is none of debug, info, warn and error"
 	default:
-		if flag.Value.Type() == "bool" {
-			rule = "is neither true nor false"
+		if said, ok := rules[flag.Value.Type()]; ok {
+			rule = said
 		}
 	}
 	return usageFault(cmd, "--%s %q %s", flag.Name, bad.GetValue(), rule)

@@ -96,14 +96,14 @@ func readLog(path string, yield func(event.Event, error) bool) bool {
 	return true
 }
 
-// Follow yields the last revisions of the log in dir, at most last, and then
-// those that are written, until ctx ends. It follows the files: it needs no
+// Follow yields the last wanted revisions of the log in dir, at most last, and
+// then those that are written, until ctx ends. It follows the files: it needs no
 // running agent, and outlives one that is started again.
-func Follow(ctx context.Context, dir string, last int) iter.Seq2[event.Event, error] {
+func Follow(ctx context.Context, dir string, last int, wanted func(event.Event) bool) iter.Seq2[event.Event, error] {
 	return func(yield func(event.Event, error) bool) {
 		f := &follower{dir: dir}
 		defer f.close()
-		tail, err := f.tail(last)
+		tail, err := f.tail(last, wanted)
 		for _, e := range tail {
 			if !yield(e, nil) {
 				return
@@ -111,7 +111,7 @@ func Follow(ctx context.Context, dir string, last int) iter.Seq2[event.Event, er
 		}
 		more := true
 		take := func(e event.Event) bool {
-			more = yield(e, nil)
+			more = !wanted(e) || yield(e, nil)
 			return more
 		}
 		for err == nil && sleep(ctx, followEvery) {
@@ -152,9 +152,12 @@ func (f *follower) close() {
 	}
 }
 
-// tail returns what is there, at most the last events.
-func (f *follower) tail(last int) (tail []event.Event, err error) {
+// tail returns what is there and wanted, at most the last events.
+func (f *follower) tail(last int, wanted func(event.Event) bool) (tail []event.Event, err error) {
 	err = f.poll(func(e event.Event) bool {
+		if !wanted(e) {
+			return true
+		}
 		if tail = append(tail, e); len(tail) > last {
 			tail = tail[1:]
 		}

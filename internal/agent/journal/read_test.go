@@ -15,13 +15,13 @@ import (
 
 // following follows a log until the returned function is called, which
 // returns the hosts that were seen.
-func following(t *testing.T, dir string, last int) (stop func() []string) {
+func following(t *testing.T, dir string, last int, wanted func(event.Event) bool) (stop func() []string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := make(chan []string)
 	go func() {
 		var hosts []string
-		for e, err := range Follow(ctx, dir, last) {
+		for e, err := range Follow(ctx, dir, last, wanted) {
 			if err != nil {
 				t.Errorf("following: %v", err)
 				break
@@ -42,11 +42,12 @@ func TestFollowingOutlivesTheAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := Config{}
 		j, _, dir := openJournal(t, func(c *Config) { cfg = *c })
-		for _, host := range []string{"a.example", "b.example", "c.example"} {
+		for _, host := range []string{"a.example", "b.example", "c.example", "unwanted.example"} {
 			j.Record(t.Context(), blocked(host))
 		}
-		stop := following(t, dir, 2)
+		stop := following(t, dir, 2, func(e event.Event) bool { return e.Destination.Host != "unwanted.example" })
 		elapse(followEvery)
+		j.Record(t.Context(), blocked("unwanted.example"))
 		j.Record(t.Context(), blocked("d.example"))
 		elapse(followEvery)
 		if err := j.Close(t.Context()); err != nil {
@@ -80,7 +81,7 @@ func TestFollowingLosesNothingWhenTheLogIsRotated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "events")
 		// It begins before there is a log.
-		stop := following(t, dir, 10)
+		stop := following(t, dir, 10, func(event.Event) bool { return true })
 		// Not at the instant of a look, so that each finds the same.
 		elapse(followEvery / 2)
 		l, err := openLog(dir, 100, 8)
