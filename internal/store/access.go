@@ -169,10 +169,10 @@ func (s *Store) ForgetOrphanedRequests(ctx context.Context) (n int64, err error)
 // last ones. So one that reports many is no reason to read more than that.
 const BypassesOfDevice = 100
 
-// lastBypasses are the arrival numbers of the last bypasses of each device. It
+// lastReported are the arrival numbers of the last bypasses of each device. It
 // goes from device to device, and reads nothing in between, in the index
 // events_bypassed.
-const lastBypasses = `WITH RECURSIVE
+const lastReported = `WITH RECURSIVE
 	reporting (device) AS (
 		SELECT MIN(device_id) FROM events WHERE event_id = 1129
 		UNION ALL
@@ -196,6 +196,6 @@ func (tx *Tx) ArrivedBypasses(since time.Time, before int64, limit int) ([]Arriv
 	}
 	w := where{args: []any{BypassesOfDevice - 1, since.UnixMicro()}}
 	w.compareInt("arrival", "<", before)
-	return tx.arrivedEvents(lastBypasses, " WHERE arrival IN (SELECT arrival FROM last"+w.String()+
+	return tx.arrivedEvents(lastReported, " WHERE arrival IN (SELECT arrival FROM last"+w.String()+
 		" ORDER BY arrival DESC LIMIT "+w.arg(limit)+") ORDER BY arrival DESC", w.args...)
 }
