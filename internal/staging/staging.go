@@ -44,7 +44,7 @@ type Rollout struct {
 	BeforeTag    *cloudapp.Tagging `json:"before_tag,omitempty"`
 	AfterTag     *cloudapp.Tagging `json:"after_tag,omitempty"`
 	// AdvanceAfter is how long the trial lasts before everybody gets the
-	// change; 0 means until somebody says so.
+	// change, from TriedAt on; 0 means until somebody says so.
 	AdvanceAfter fleet.Span `json:"advance_after,omitempty"`
 	// StopAt is how many refused connections (1126) of the canary, counted
 	// as their events count them, stop the trial; 0 means none do.
@@ -53,6 +53,9 @@ type Rollout struct {
 	State     State     `json:"state" enum:"trial,done,stopped,undone"`
 	StartedAt time.Time `json:"started_at"`
 	StartedBy string    `json:"started_by,omitempty"`
+	// TriedAt is when a device of the canary was first seen to have applied
+	// the change; zero while none was.
+	TriedAt time.Time `json:"tried_at,omitzero"`
 	// EndedAt is when the trial ended, ChangedBy who ended or undid it: a
 	// person, or "rollout" itself. Reason says why, for people.
 	EndedAt   time.Time `json:"ended_at,omitzero"`
@@ -90,14 +93,15 @@ const (
 )
 
 // Next returns what a rollout on trial has to do, with so many connections of
-// the canary refused since it began. Stopping goes before advancing.
+// the canary refused since it began. Stopping goes before advancing, and what
+// nobody has tried does not advance.
 func (r *Rollout) Next(now time.Time, refused int) Step {
 	switch {
 	case r.State != StateTrial:
 		return StepWait
 	case r.StopAt > 0 && refused >= r.StopAt:
 		return StepStop
-	case r.AdvanceAfter != "" && !now.Before(r.StartedAt.Add(r.AdvanceAfter.Duration())):
+	case r.AdvanceAfter != "" && !r.TriedAt.IsZero() && !now.Before(r.TriedAt.Add(r.AdvanceAfter.Duration())):
 		return StepAdvance
 	default:
 		return StepWait

@@ -13,10 +13,11 @@ import (
 
 func TestNext(t *testing.T) {
 	began := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	trial := staging.Rollout{State: staging.StateTrial, StartedAt: began, AdvanceAfter: "4h", StopAt: 10}
-	manual, done := trial, trial
+	trial := staging.Rollout{State: staging.StateTrial, StartedAt: began.Add(-time.Hour), TriedAt: began, AdvanceAfter: "4h", StopAt: 10}
+	manual, done, untried := trial, trial, trial
 	manual.AdvanceAfter, manual.StopAt = "", 0
 	done.State = staging.StateDone
+	untried.TriedAt = time.Time{}
 	for _, test := range []struct {
 		name    string
 		rollout staging.Rollout
@@ -26,6 +27,7 @@ func TestNext(t *testing.T) {
 	}{
 		{"a quiet trial goes on", trial, time.Hour, 9, staging.StepWait},
 		{"a quiet trial advances in time", trial, 4 * time.Hour, 9, staging.StepAdvance},
+		{"one that nobody tried waits", untried, 1000 * time.Hour, 9, staging.StepWait},
 		{"too many refusals stop it", trial, time.Hour, 10, staging.StepStop},
 		{"they stop it even when its time has come", trial, 4 * time.Hour, 10, staging.StepStop},
 		{"without limits it waits for a word", manual, 1000 * time.Hour, 1000, staging.StepWait},

@@ -30,10 +30,13 @@ func New(s *session.Session) *cobra.Command {
 --canary of 'interdict policy set', 'interdict policy assign' and 'interdict app
 tag'. Until the trial ends nobody else has it, and what it changes cannot be
 changed otherwise. It ends by 'advance', which gives the change to everybody it
-is for, by 'stop', after which nobody has it, or by itself: --advance-after gives
-it to everybody after a while, --stop-at stops it when that many connections of
-the canary were refused since it began: of a tag those to its app, of a policy
-all that its devices report, since where one policy gives way another counts.
+is for, by 'stop', after which nobody has it, or by itself.
+
+--advance-after gives it to everybody after a while, from when a device of the
+canary that the change is for has applied it; until one has, the trial waits.
+--stop-at stops it when that many connections of the canary were refused since it
+began: of a tag those to its app, of a policy all that its devices report, since
+another policy may come into force where one is changed.
 
 ID is that of the rollout, or the name of the policy or app. It may be left out
 when there is only one that can be meant.`,
@@ -64,6 +67,7 @@ type view struct {
 	Changes    []fleet.Difference `json:"changes"`
 	Progress   *fleet.Progress    `json:"progress"`
 	Refused    int                `json:"refused"`
+	Waiting    string             `json:"waiting"`
 	AdvancesAt time.Time          `json:"advances_at"`
 	Members    []struct {
 		Name    string              `json:"name"`
@@ -97,6 +101,14 @@ func (r view) refused() string {
 	}
 }
 
+// why says what ended the trial, or what it waits for.
+func (r view) why() string {
+	if r.onTrial() && r.Waiting != "" {
+		return "waiting: " + r.Waiting
+	}
+	return r.Reason
+}
+
 // refusedOf is refused, with what counts.
 func (r view) refusedOf() string {
 	switch {
@@ -114,8 +126,10 @@ func (r view) ends() string {
 	switch {
 	case !r.onTrial():
 		return output.Time(r.EndedAt)
-	case r.AdvancesAt.IsZero():
+	case r.AdvanceAfter == "":
 		return "when told"
+	case r.AdvancesAt.IsZero():
+		return string(r.AdvanceAfter) + " after it is tried"
 	default:
 		return output.Time(r.AdvancesAt)
 	}
@@ -130,7 +144,7 @@ func columns() []output.Column[view] {
 		{Head: "applied", Cell: view.applied},
 		{Head: "refused", Cell: view.refused},
 		{Head: "ends", Cell: view.ends},
-		{Head: "why", Cell: func(r view) string { return r.Reason }},
+		{Head: "why", Cell: view.why},
 	}
 }
 
@@ -218,10 +232,13 @@ func printRollout(s *session.Session, raw json.RawMessage) error {
 			if !r.onTrial() {
 				return ""
 			}
-			return cmp.Or(output.Time(r.AdvancesAt), "when told: interdict rollout advance "+r.ID)
+			if r.AdvanceAfter == "" {
+				return "when told: interdict rollout advance " + r.ID
+			}
+			return r.ends()
 		}},
 		output.Column[view]{Head: "ended", Cell: func(r view) string { return by(r.EndedAt, r.ChangedBy) }},
-		output.Column[view]{Head: "why", Cell: func(r view) string { return r.Reason }})
+		output.Column[view]{Head: "why", Cell: view.why})
 	for _, c := range r.Changes {
 		fields = append(fields, output.Column[view]{Head: strings.TrimPrefix(c.Field, "settings."), Cell: func(view) string {
 			return cmp.Or(c.Before, "(not set)") + " -> " + cmp.Or(c.After, "(not set)")

@@ -1,12 +1,14 @@
 package rolloutcmd
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"interdict/internal/cli/client"
+	"interdict/internal/cli/output"
 	"interdict/internal/cli/session"
 	"interdict/internal/cli/usage"
 	"interdict/internal/cloudapp"
@@ -95,6 +97,9 @@ func (t *Trial) Start(s *session.Session, cmd *cobra.Command, wait session.Wait,
 	r, err := client.Decode[view](raw)
 	if err != nil {
 		return err
+	}
+	if r.Progress != nil && r.Progress.Total == 0 {
+		fmt.Fprintf(s.Stderr, "warning: nobody tries it out yet: %s\n", output.Printable(r.Waiting))
 	}
 	return s.Changed(cmd, wait, raw, "trying %s out in %s, rollout %s", r.what(), r.CanaryName, r.ID)
 }

@@ -90,6 +90,9 @@ func (s *Service) Begin(ctx context.Context, actor control.Actor, n NewRollout) 
 		if refused := stage(tx, &r); refused != nil {
 			return refused
 		}
+		if untried := s.checkReached(&r); untried != nil {
+			return untried
+		}
 		if unforgotten := forgetEnded(tx); unforgotten != nil {
 			return unforgotten
 		}

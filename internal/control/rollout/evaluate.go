@@ -10,7 +10,9 @@ import (
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
 	"interdict/internal/control/audience"
+	"interdict/internal/control/find"
 	"interdict/internal/event"
+	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/staging"
 	"interdict/internal/store"
@@ -55,7 +57,7 @@ func (s *Service) Evaluate(ctx context.Context) error {
 	var trials []staging.Rollout
 	s.control.Look(func(state *audience.State, _ *audience.Snapshot) {
 		for _, r := range state.Rollouts {
-			if r.State == staging.StateTrial && (r.StopAt > 0 || r.AdvanceAfter != "") {
+			if r.State == staging.StateTrial {
 				trials = append(trials, r)
 			}
 		}
@@ -73,6 +75,9 @@ func (s *Service) Evaluate(ctx context.Context) error {
 // transaction, where it is asked again: most often there is not.
 func (s *Service) evaluate(ctx context.Context, r *staging.Rollout) error {
 	members := s.members(r)
+	if err := s.noteTried(ctx, r, members); err != nil {
+		return err
+	}
 	var step staging.Step
 	err := s.control.View(ctx, func(tx *store.Tx) (err error) {
 		step, _, err = s.step(tx, r, members)
@@ -82,6 +87,33 @@ func (s *Service) evaluate(ctx context.Context, r *staging.Rollout) error {
 		return err
 	}
 	_, err = s.control.Change(ctx, func(tx *store.Tx) error { return s.conclude(ctx, tx, r.ID, members) })
+	return err
+}
+
+// noteTried notes when a device first has what is on trial: from then on the
+// time runs after which everybody gets it.
+func (s *Service) noteTried(ctx context.Context, r *staging.Rollout, members []fleet.DeviceID) error {
+	if !r.TriedAt.IsZero() || len(members) == 0 {
+		return nil
+	}
+	tried := false
+	err := s.control.EachDevice(ctx, func(d *fleet.Device) {
+		if _, in := slices.BinarySearch(members, d.ID); in && d.State() == fleet.StateApplied {
+			tried = true
+		}
+	})
+	if err != nil || !tried {
+		return err
+	}
+	_, err = s.control.Change(ctx, func(tx *store.Tx) error {
+		now, missing := tx.Rollouts().Get(r.ID)
+		if missing != nil || now.State != staging.StateTrial || !now.TriedAt.IsZero() {
+			return missing
+		}
+		now.TriedAt = s.control.Now().UTC()
+		now.Version++
+		return tx.Rollouts().Put(now)
+	})
 	return err
 }
 
@@ -176,6 +208,24 @@ func (s *Service) members(r *staging.Rollout) (members []fleet.DeviceID) {
 	})
 	slices.Sort(members)
 	return members
+}
+
+// checkReached refuses a trial that nobody in the canary would try. One in an
+// empty group may: devices may come into it.
+func (s *Service) checkReached(r *staging.Rollout) error {
+	var name string
+	inside := false
+	s.control.Look(func(state *audience.State, snapshot *audience.Snapshot) {
+		name = find.Name(state, r.Canary)
+		for id := range state.Devices {
+			inside = inside || slices.Contains(snapshot.Target(id).Groups, r.Canary)
+		}
+	})
+	if !inside || len(s.members(r)) > 0 {
+		return nil
+	}
+	return fault.New(fault.Conflict, "the change is for no device of the canary %s, so nobody would try it out", name).
+		WithHint("choose a canary among the devices that the change is for")
 }
 
 // reaches reports whether a change makes a difference to a device, once it has

@@ -233,6 +233,13 @@ func TestAQuietTrialAdvancesInTime(t *testing.T) {
 	n := tagItunes()
 	n.AdvanceAfter, n.StopAt = "4h", 10
 	v := h.begin(t, n)
+	h.Clock.Advance(5 * time.Hour)
+	evaluate(t, h)
+	if now, err := h.Rollouts.Get(t.Context(), v.ID); err != nil || now.State != staging.StateTrial || !strings.Contains(now.Waiting, "no device of the canary pilot has applied") || !now.AdvancesAt.IsZero() {
+		t.Errorf("a trial nobody tried is %+v (%v)", now, err)
+	}
+	h.first.Apply()
+	evaluate(t, h)
 	h.refused(h.first, "", 9)
 	h.Clock.Advance(4*time.Hour - time.Minute)
 	evaluate(t, h)
@@ -360,6 +367,8 @@ func TestTwoServersEndATrialOnce(t *testing.T) {
 	if _, err := second.Rollouts.Get(t.Context(), v.ID); err != nil {
 		t.Fatal(err)
 	}
+	h.first.Apply()
+	evaluate(t, h)
 	clock.Advance(2 * time.Hour)
 	done := make(chan error, 2)
 	for _, s := range []*controltest.Server{h.Server, second} {
@@ -414,4 +423,23 @@ func TestWhateverAPolicyRefusesCounts(t *testing.T) {
 	h.refused(h.first, mode, 8)
 	evaluate(t, h)
 	h.wantState(t, v.ID, staging.StateStopped, "rollout", "8 connections of the canary were refused")
+}
+
+func TestATrialWithNobodyToTryIt(t *testing.T) {
+	h := newHouse(t, controltest.OnSQLite(t))
+	h.NewGroup(groups.NewGroup{Name: "empty"})
+	n := tagItunes()
+	n.Canary, n.AdvanceAfter = "empty", "1m"
+	v := h.begin(t, n)
+	h.Clock.Advance(time.Hour)
+	evaluate(t, h)
+	h.wantState(t, v.ID, staging.StateTrial, "", "")
+	if !strings.Contains(v.Waiting, "no device is in the canary empty") {
+		t.Errorf("the trial waits because %q", v.Waiting)
+	}
+	spared := rollout.NewRollout{Canary: "pilot", Tag: &rollout.TagChange{
+		App: "dropbox", Tag: cloudapp.TagUnsanctioned, Scope: indicator.Profile{Scope: indicator.Scope{Exclude: []string{"pilot"}}},
+	}}
+	_, _, err := h.Rollouts.Begin(t.Context(), controltest.Admin(), spared)
+	controltest.WantFault(t, err, fault.Conflict)
 }

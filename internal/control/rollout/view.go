@@ -37,7 +37,10 @@ type View struct {
 	// may come into force where one is changed. Both are there on trial only.
 	Progress *fleet.Progress `json:"progress,omitempty"`
 	Refused  int             `json:"refused"`
-	// AdvancesAt is when everybody gets the change if nothing happens.
+	// Waiting says why nobody tries the change yet; empty if somebody does.
+	Waiting string `json:"waiting,omitempty"`
+	// AdvancesAt is when everybody gets the change if nothing happens. It is
+	// known once a device has tried it.
 	AdvancesAt time.Time `json:"advances_at,omitzero"`
 	// Members are the devices that Progress counts, those with the most
 	// refused connections first. Lists have none.
@@ -184,8 +187,8 @@ func (s *Service) view(r *staging.Rollout) View {
 	})
 	if r.State == staging.StateTrial {
 		v.Progress = new(fleet.Progress)
-		if r.AdvanceAfter != "" {
-			v.AdvancesAt = r.StartedAt.Add(r.AdvanceAfter.Duration())
+		if r.AdvanceAfter != "" && !r.TriedAt.IsZero() {
+			v.AdvancesAt = r.TriedAt.Add(r.AdvanceAfter.Duration())
 		}
 	}
 	return v
@@ -202,7 +205,7 @@ func (v *View) count(members []fleet.DeviceID, refused map[fleet.DeviceID]int) {
 
 // addMembers says of the devices of canaries how far they have come.
 func (s *Service) addMembers(ctx context.Context, views []View) error {
-	if !slices.ContainsFunc(views, func(v View) bool { return len(v.Members) > 0 }) {
+	if !slices.ContainsFunc(views, func(v View) bool { return v.State == staging.StateTrial }) {
 		return nil
 	}
 	devices := make(map[fleet.DeviceID]fleet.Device)
@@ -222,8 +225,21 @@ func (s *Service) addMembers(ctx context.Context, views []View) error {
 			kept = append(kept, m)
 		}
 		v.Members = kept[:min(len(kept), maxMembers)]
+		v.Waiting = v.waiting()
 	}
 	return nil
+}
+
+// waiting says why nobody tries the change, if nobody does.
+func (v *View) waiting() string {
+	switch {
+	case v.State != staging.StateTrial || !v.TriedAt.IsZero() || v.Progress.Applied > 0:
+		return ""
+	case v.Progress.Total == 0:
+		return fmt.Sprintf("no device is in the canary %s that the change is for", v.CanaryName)
+	default:
+		return fmt.Sprintf("no device of the canary %s has applied the change yet", v.CanaryName)
+	}
 }
 
 // changes are what a rollout makes different.
