@@ -23,17 +23,33 @@ import (
 const maxPriority = 1_000_000
 
 // Policies returns the configuration policies, sorted by name.
-func (s *Service) Policies(ctx context.Context, q page.Query) (page.Page[fleet.Policy], error) {
+func (s *Service) Policies(ctx context.Context, q page.Query) (page.Page[PolicyView], error) {
 	if err := s.fresh(ctx); err != nil {
-		return page.Page[fleet.Policy]{}, err
+		return page.Page[PolicyView]{}, err
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var all []fleet.Policy
+	var all []PolicyView
 	for _, p := range s.state.Policies {
-		all = append(all, p)
+		all = append(all, PolicyView{Policy: p})
 	}
-	return page.Of(all, q, func(p *fleet.Policy) string { return p.Name + "\x00" + p.ID })
+	found, err := page.Of(all, q, func(p *PolicyView) string { return p.Name + "\x00" + p.ID })
+	torn := s.torn()
+	for i := range found.Items {
+		found.Items[i].Conflicts = s.conflictsOf(found.Items[i].Policy, torn)
+	}
+	return found, err
+}
+
+// PolicyView returns the policy with an id or a name, and its conflicts.
+func (s *Service) PolicyView(ctx context.Context, ref string) (PolicyView, error) {
+	p, err := s.Policy(ctx, ref)
+	if err != nil {
+		return PolicyView{}, err
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return PolicyView{Policy: p, Conflicts: s.conflictsOf(p, s.torn())}, nil
 }
 
 // Policy returns the policy with an id or a name.

@@ -102,15 +102,46 @@ func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, e
 			status.Settings = append(status.Settings, one)
 		}
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	status.Conflicts = s.conflicts(conflicts)
 	status.Revision, status.Took = newest.revision, newest.took.Seconds()
 	return status, nil
 }
 
-// conflicts returns conflicts with the names of their policies, sorted.
+// torn returns the devices that have conflicts, few as a rule. s.mu is held.
+func (s *Service) torn() []fleet.DeviceID {
+	var torn []fleet.DeviceID
+	snapshot := s.snapshot.Load()
+	for id := range s.state.Devices {
+		if a := snapshot.Of(id); a != nil && len(a.Effective.Conflicts) > 0 {
+			torn = append(torn, id)
+		}
+	}
+	return torn
+}
+
+// conflictsOf returns the conflicts of a policy on the devices that have any.
+// s.mu is held.
+func (s *Service) conflictsOf(p fleet.Policy, torn []fleet.DeviceID) []PolicyConflict {
+	counts := make(map[fleet.Conflict]int)
+	r := reach{policy: p, snapshot: s.snapshot.Load(), standings: make(map[*audience.Audience][]fleet.Standing)}
+	for _, id := range torn {
+		if !r.covers(id) || !p.SupportsOS(s.state.Devices[id].OS) {
+			continue
+		}
+		for _, standing := range r.of(id) {
+			for _, c := range standing.Conflicts {
+				counts[c]++
+			}
+		}
+	}
+	return s.conflicts(counts)
+}
+
+// conflicts returns conflicts with the names of their policies, sorted. s.mu is
+// held.
 func (s *Service) conflicts(counts map[fleet.Conflict]int) []PolicyConflict {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	var all []PolicyConflict
 	for c, devices := range counts {
 		s.name(&c)

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"interdict/internal/bundle"
 	"interdict/internal/control"
 	"interdict/internal/control/controltest"
@@ -55,6 +57,15 @@ func TestPolicyStatusTellsEveryState(t *testing.T) {
 			}
 			if c := status.Conflicts[0]; c.PolicyName != "main" || c.Value != "block" || c.OverruledName != "rival" || c.OverruledValue != "audit" || c.Devices != 1 {
 				t.Errorf("conflict %+v, want both sides with their names", c)
+			}
+
+			shown, err := s.PolicyView(t.Context(), "rival")
+			if diff := cmp.Diff(status.Conflicts, shown.Conflicts); diff != "" || err != nil {
+				t.Errorf("the other policy shows (%v) (-status +view):\n%s", err, diff)
+			}
+			policies, err := s.Policies(t.Context(), page.Query{})
+			if err != nil || len(policies.Items) != 2 || !cmp.Equal(policies.Items[0].Conflicts, status.Conflicts) {
+				t.Errorf("got %+v (%v), want the conflict with both", policies.Items, err)
 			}
 
 			list, err := s.PolicyDevices(t.Context(), id, control.PolicyDeviceQuery{States: []fleet.SettingState{fleet.SettingFailed, fleet.SettingConflict}})

@@ -102,6 +102,13 @@ type PolicyConflict struct {
 	Devices int `json:"devices"`
 }
 
+// PolicyView is a policy, with its conflicts with others.
+type PolicyView struct {
+	fleet.Policy
+
+	Conflicts []PolicyConflict `json:"conflicts,omitempty"`
+}
+
 // PolicyDeviceQuery asks for the devices that a policy is assigned to.
 type PolicyDeviceQuery struct {
 	// States limits to devices in one of these states.

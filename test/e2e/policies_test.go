@@ -185,6 +185,7 @@ func TestOfTwoPoliciesOfThePriorityTheStricterCountsAndTheConflictIsShown(t *tes
 	for _, name := range []string{policy, "rival"} {
 		says(t, "the status of "+name, f.admin(t, "policy", "status", name),
 			"1 in conflict", "network_protection is block by rival, and audit by "+policy)
+		says(t, "policy "+name, f.admin(t, "policy", "show", name), "network_protection: block by rival, audit by "+policy+", on 1 device")
 	}
 	says(t, "the device", f.admin(t, "device", "show", hostInside), "conflict", "block by rival, audit by "+policy)
 

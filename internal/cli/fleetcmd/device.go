@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,16 @@ type deviceView struct {
 	Settings  []settingView   `json:"settings"`
 }
 
+// conflicts are the settings that policies of the same priority make
+// differently.
+func (d deviceView) conflicts() string {
+	var all []string
+	for _, c := range d.Effective.Conflicts {
+		all = append(all, c.Setting)
+	}
+	return strings.Join(slices.Compact(all), ", ")
+}
+
 func deviceColumns() []output.Column[deviceView] {
 	return []output.Column[deviceView]{
 		{Head: "id", Cell: func(d deviceView) string { return string(d.ID) }},
@@ -53,6 +64,7 @@ func deviceColumns() []output.Column[deviceView] {
 		}},
 		{Head: "state", Cell: func(d deviceView) string { return string(d.State()) }},
 		{Head: "network_protection", Cell: func(d deviceView) string { return string(d.Mode(d.Effective.Settings.NetworkProtection)) }},
+		{Head: "conflicts", Cell: deviceView.conflicts},
 		{Head: "os", Cell: func(d deviceView) string { return strings.TrimSpace(d.OS + " " + d.OSVersion) }},
 		{Head: "agent", Cell: func(d deviceView) string { return d.AgentVersion }},
 		{Head: "labels", Cell: func(d deviceView) string { return output.Labels(d.Labels) }},

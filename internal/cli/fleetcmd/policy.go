@@ -2,6 +2,7 @@ package fleetcmd
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -34,18 +35,35 @@ conflict. A policy is named by its name or its id.`,
 		newPolicyAssignCmd(s), newPolicyStatusCmd(s), newPolicyHistoryCmd(s), newPolicyDeleteCmd(s))
 }
 
-func policyColumns(groups session.Names) []output.Column[fleet.Policy] {
-	return []output.Column[fleet.Policy]{
-		{Head: "id", Cell: func(p fleet.Policy) string { return p.ID }},
-		{Head: "name", Cell: func(p fleet.Policy) string { return p.Name }},
-		{Head: "network_protection", Cell: func(p fleet.Policy) string { return string(p.Settings.NetworkProtection) }},
-		{Head: "priority", Cell: func(p fleet.Policy) string { return strconv.Itoa(p.Priority) }},
-		{Head: "assigned", Cell: func(p fleet.Policy) string {
+// policyView is a policy, and its conflicts, as the API shows it.
+type policyView struct {
+	fleet.Policy
+
+	Conflicts []policyConflict `json:"conflicts"`
+}
+
+// conflicts says what other policies make differently, and where.
+func (p policyView) conflicts() string {
+	all := make([]string, len(p.Conflicts))
+	for i, c := range p.Conflicts {
+		all[i] = fmt.Sprintf("%s: %s by %s, %s by %s, on %s", c.Setting, c.Value, c.PolicyName, c.OverruledValue, c.OverruledName, devicesText(c.Devices))
+	}
+	return strings.Join(all, "; ")
+}
+
+func policyColumns(groups session.Names) []output.Column[policyView] {
+	return []output.Column[policyView]{
+		{Head: "id", Cell: func(p policyView) string { return p.ID }},
+		{Head: "name", Cell: func(p policyView) string { return p.Name }},
+		{Head: "network_protection", Cell: func(p policyView) string { return string(p.Settings.NetworkProtection) }},
+		{Head: "priority", Cell: func(p policyView) string { return strconv.Itoa(p.Priority) }},
+		{Head: "assigned", Cell: func(p policyView) string {
 			if !p.Assigned {
 				return "no"
 			}
 			return groups.Scope(p.Assignment)
 		}},
+		{Head: "conflicts", Cell: policyView.conflicts},
 	}
 }
 
@@ -80,12 +98,12 @@ func newPolicyShowCmd(s *session.Session) *cobra.Command {
 				return err
 			}
 			columns := append(output.Without(policyColumns(groups), fleet.SettingNetworkProtection),
-				output.Column[fleet.Policy]{Head: "platforms", Cell: func(p fleet.Policy) string { return strings.Join(p.Platforms, ", ") }},
-				output.Column[fleet.Policy]{Head: "description", Cell: func(p fleet.Policy) string { return p.Description }},
-				output.Column[fleet.Policy]{Head: "version", Cell: func(p fleet.Policy) string { return strconv.FormatUint(p.Version, 10) }},
-				output.Column[fleet.Policy]{Head: "updated", Cell: func(p fleet.Policy) string { return output.Time(p.UpdatedAt) }})
+				output.Column[policyView]{Head: "platforms", Cell: func(p policyView) string { return strings.Join(p.Platforms, ", ") }},
+				output.Column[policyView]{Head: "description", Cell: func(p policyView) string { return p.Description }},
+				output.Column[policyView]{Head: "version", Cell: func(p policyView) string { return strconv.FormatUint(p.Version, 10) }},
+				output.Column[policyView]{Head: "updated", Cell: func(p policyView) string { return output.Time(p.UpdatedAt) }})
 			for _, d := range fleet.Definitions() {
-				columns = append(columns, output.Column[fleet.Policy]{Head: d.Name, Cell: func(p fleet.Policy) string { return d.Get(&p.Settings) }})
+				columns = append(columns, output.Column[policyView]{Head: d.Name, Cell: func(p policyView) string { return d.Get(&p.Settings) }})
 			}
 			return session.Show(s, cmd, "/policies/"+url.PathEscape(args[0]), columns)
 		},

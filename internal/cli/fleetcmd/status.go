@@ -22,11 +22,15 @@ import (
 type policyStatus struct {
 	Policy    fleet.Policy      `json:"policy"`
 	Counts    fleet.StateCounts `json:"counts"`
-	Conflicts []struct {
-		fleet.Conflict
-		Devices int `json:"devices"`
-	} `json:"conflicts"`
-	Took float64 `json:"took_seconds"`
+	Conflicts []policyConflict  `json:"conflicts"`
+	Took      float64           `json:"took_seconds"`
+}
+
+// policyConflict is a conflict, and how many devices have it.
+type policyConflict struct {
+	fleet.Conflict
+
+	Devices int `json:"devices"`
 }
 
 // policyDevice is a device that a policy is assigned to.

@@ -56,7 +56,7 @@ type PolicyChanged struct {
 func (a *API) addPolicies() {
 	const tag = "policies"
 	add(a, route{http.MethodGet, "/policies", "list-policies", "List the configuration policies", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *PageInput) (*pageOutput[fleet.Policy], error) {
+		func(ctx context.Context, _ control.Actor, in *PageInput) (*pageOutput[control.PolicyView], error) {
 			return pageOf(a.control.Policies(ctx, in.query()))
 		})
 	add(a, route{http.MethodPost, "/policies", "create-policy", "Create a configuration policy, not yet assigned", tag, control.RoleOperator, http.StatusCreated},
@@ -65,8 +65,8 @@ func (a *API) addPolicies() {
 			return versioned(PolicyChanged{p, ch}, p.Version), err
 		})
 	add(a, route{http.MethodGet, "/policies/{id}", "get-policy", "Get one configuration policy", tag, control.RoleViewer, 0},
-		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[fleet.Policy], error) {
-			p, err := a.control.Policy(ctx, in.ID)
+		func(ctx context.Context, _ control.Actor, in *RefInput) (*versionedOutput[control.PolicyView], error) {
+			p, err := a.control.PolicyView(ctx, in.ID)
 			return versioned(p, p.Version), err
 		})
 	add(a, route{http.MethodPut, "/policies/{id}", "replace-policy", "Change a configuration policy", tag, control.RoleOperator, 0},
