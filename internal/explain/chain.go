@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"interdict/internal/cloudapp"
@@ -30,10 +31,27 @@ func Explain(f Facts, expected Outcome) Chain {
 		c.Unexpected = c.Outcome.Refused()
 	default: // nothing in particular was expected
 	}
+	if c.Outcome.Refused() {
+		c.leaveOut()
+	}
 	if c.Unexpected && c.Outcome.Refused() {
 		b.excuse(&c)
 	}
 	return c
+}
+
+// leaveOut takes the links back that seem broken where something else refuses
+// the connection: nothing is to be mended there.
+func (c *Chain) leaveOut() {
+	for i := range c.Links {
+		l := &c.Links[i]
+		if l.Name == c.Decisive {
+			return
+		}
+		if l.State == StateBroken {
+			*l = unknown(l.Name, "%s (not needed for this)", l.Text)
+		}
+	}
 }
 
 // excuse says how to let through what is refused and should not be, unless
@@ -46,13 +64,38 @@ func (b *builder) excuse(c *Chain) {
 		}
 		switch l.Name {
 		case LinkTag:
-			l.Fix = b.add(indicator.ActionAllow)
+			l.Fix = b.untag()
 		case LinkIndicator:
 			l.Fix = "interdict indicator delete " + b.chosen.Indicator.ID
 		default: // what decides is on the device
-			l.Fix = "on the device: interdict-agent status"
+			l.Fix = b.onDevice()
 		}
 	}
+}
+
+// untag is the command by which the app is no longer refused here.
+func (b *builder) untag() string {
+	switch t := b.Trial; {
+	case t != nil && t.AfterTag != nil && b.inCanary(t) && t.AfterTag.Tag.Enforced():
+		return "interdict rollout stop " + t.ID
+	case b.App == nil:
+		return b.add(indicator.ActionAllow)
+	default:
+		return "interdict app tag " + b.App.ID + " none"
+	}
+}
+
+// onDevice says where on the device that is to be changed by which it refuses
+// the connection, though the server does not ask for that.
+func (b *builder) onDevice() string {
+	if rest, ours := strings.CutPrefix(b.Answer.IndicatorID, "file:"); ours {
+		file, _, _ := strings.Cut(rest, ":")
+		return "on the device: edit /etc/interdict/policy.d/" + file
+	}
+	if origin := b.Policies.Effective.Origin[fleet.SettingBypassProtection]; b.Answer.Step == "resolver" && origin != "" {
+		return "interdict policy set " + Quote(b.policyName(origin)) + " --bypass-protection off"
+	}
+	return "on the device: interdict-agent status"
 }
 
 // builder makes the links. The chosen candidate is the one all links after

@@ -158,6 +158,11 @@ func linkCases() []linkCase {
 			f.Answer.Enforcing, f.Answer.Health = false, []fleet.HealthItem{{Code: "suspended", Text: "rescue"}}
 			passes(f)
 		}, "allowed", explain.LinkDevice, "ran rescue", "interdict-agent sync"},
+		{"somebody ran rescue, and the server was told", func(f *explain.Facts) {
+			f.Device.Applied.Digest, f.Device.Applied.Error = "", "rescue"
+			f.Answer.Enforcing, f.Answer.Health = false, []fleet.HealthItem{{Code: "suspended", Text: "rescue"}}
+			passes(f)
+		}, "allowed", explain.LinkDevice, "ran rescue", "interdict-agent sync"},
 		{"nobody listens to the queues", func(f *explain.Facts) {
 			f.Answer.Listening = false
 			passes(f)
@@ -251,6 +256,17 @@ func TestWhatWasExpected(t *testing.T) {
 	}
 	if c := explain.Explain(blocked(), explain.OutcomeBlocked); c.Unexpected {
 		t.Errorf("of a connection that ought to be blocked: %+v", c)
+	}
+}
+
+func TestWhatIsNotNeededIsNotToBeMended(t *testing.T) {
+	f := blocked()
+	f.App, f.Tagging, f.Candidates = nil, nil, nil
+	f.Answer.IndicatorID = "file:61-b.yaml:domain:itunes.apple.com"
+	for _, l := range explain.Explain(f, explain.OutcomeAllowed).Links {
+		if want := map[explain.Name]string{explain.LinkVerdict: "on the device: edit /etc/interdict/policy.d/61-b.yaml"}[l.Name]; l.State == explain.StateBroken || l.Fix != want {
+			t.Errorf("link %s is %s, and mended by %q; want %q", l.Name, l.State, l.Fix, want)
+		}
 	}
 }
 

@@ -54,6 +54,10 @@ func (b *builder) configured() Outcome {
 
 // decisive is the link that decides.
 func (b *builder) decisive(c Chain) Name {
+	if b.live() && !b.Answer.Enforcing && hasHealth(b.Answer.Health, "suspended") {
+		// Whether the device has reported its rescue by now or not.
+		return LinkDevice
+	}
 	if !c.Outcome.Refused() {
 		for _, l := range c.Links {
 			if l.State == StateBroken {

@@ -183,7 +183,7 @@ func TestExplainNamesTheLinkThatIsBroken(t *testing.T) {
 				f.rescue(t, hostOutside)
 				f.waitState(t, hostOutside, fleet.SettingFailed)
 			},
-			question: question{device: hostOutside, decisive: explain.LinkDelivery, says: "rescue"},
+			question: question{device: hostOutside, decisive: explain.LinkDevice, says: "rescue", mend: "interdict-agent sync"},
 		},
 		{
 			name: "the user went on after a warning",
@@ -246,5 +246,15 @@ func TestExplainSaysWhatBlocksANameThatShouldNotBe(t *testing.T) {
 		f.explained(t, question{
 			host: "file.example", device: hostInside, outcome: explain.OutcomeBlocked, decisive: explain.LinkVerdict, says: "file",
 		})
+		var c explain.Chain
+		if err := f.site.AdminShow(t.Context(), &c, "explain", "file.example", "--device", hostInside); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range c.Links {
+			if l.State == explain.StateBroken || l.Fix != "" {
+				t.Errorf("link %s is %s, and is mended by %q, though nothing is amiss", l.Name, l.State, l.Fix)
+			}
+		}
+		says(t, "the failure", f.fails(t, "explain", "file.example", "--device", hostInside, "--expect", "allowed"), "allowed was expected")
 	})
 }
