@@ -178,7 +178,7 @@ func runOnce(ctx context.Context, cfg Config) (again bool, err error) {
 	for code, missing := range cfg.Platform.Missing {
 		a.health.Raise(code, "%v", missing)
 	}
-	system, hasSystem := journal.NewSystem(cfg.Log)
+	system, hasSystem := journal.NewSystem(journal.SystemConfig{Log: cfg.Log})
 	jc := journal.Config{
 		LogDir: cfg.Dir.Path(state.DirEvents), Device: string(id.DeviceID), Health: a.health, Log: cfg.Log,
 	}
