@@ -134,6 +134,7 @@ func TestARevokedBypassEndsAtOnce(t *testing.T) {
 	if active := f.bypasses(t, "wetransfer"); len(active) != 0 {
 		t.Errorf("after that the server says that these have gone on: %+v", active)
 	}
+	f.inAuditLog(t, "bypass.revoke", "wetransfer")
 }
 
 func TestABypassOutlivesTheAgent(t *testing.T) {
