@@ -243,7 +243,12 @@ func (s *Service) Applied(ctx context.Context, id fleet.DeviceID, a fleet.Applie
 	clean(&a)
 	now := s.now().UTC()
 	a.At = now
+	decided := s.snapshot.Load().Of(id)
 	state := s.presence.Update(id, now, func(d *store.DeviceState) {
+		a.Held = d.Applied.Held
+		if decided != nil && decided.Digest == a.Digest {
+			a.Hold(&decided.Effective, d.Applied.Held)
+		}
 		a.Since = now
 		if a.Digest == d.Applied.Digest {
 			a.Since = d.Applied.Since

@@ -118,6 +118,10 @@ func TestADeviceShowsItsSettingsWithTheirOrigin(t *testing.T) {
 	s.NewPolicy("p", fleet.ModeAudit)
 	d := s.NewDevice("d")
 	d.Apply()
+	first, applied := d.Have.Version, s.Clock.Now()
+	s.Clock.Advance(time.Hour)
+	s.Tag(control.TagRequest{Apps: []string{"itunes"}, Tag: "unsanctioned"})
+	d.Apply()
 	report := fleet.Applied{
 		Version: d.Have.Version, Digest: d.Have.Digest,
 		Settings: []fleet.SettingReport{
@@ -143,8 +147,10 @@ func TestADeviceShowsItsSettingsWithTheirOrigin(t *testing.T) {
 	}
 	if got := byName[fleet.SettingNetworkProtection]; got.Value != "audit" || got.PolicyName != "p" || got.State != fleet.SettingApplied {
 		t.Errorf("got %+v, want it from the policy", got)
+	} else if got.Version != first || applied.Sub(got.Since) > time.Second || got.Since.After(applied) {
+		t.Errorf("it is held since version %d at %v, want %d just before %v: only a tag changed", got.Version, got.Since, first, applied)
 	}
-	if got := byName[fleet.SettingAppControl]; got.InForce != "block" || got.Channel != fleet.ChannelFile || got.Policy != "" {
+	if got := byName[fleet.SettingAppControl]; got.InForce != "block" || got.Channel != fleet.ChannelFile || got.Policy != "" || got.Version != d.Have.Version {
 		t.Errorf("got %+v, want it from a file", got)
 	}
 	if got := byName[fleet.SettingGatewayMode]; got.State != fleet.SettingNotApplicable || len(got.Text) != 255 {

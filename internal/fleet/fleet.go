@@ -61,6 +61,19 @@ type Applied struct {
 	Settings []SettingReport `json:"settings,omitempty"`
 	// Health are the lasting faults that the agent knows of.
 	Health []HealthItem `json:"health,omitempty"`
+	// Held says by setting since when its value is in force. The server keeps
+	// it, and shows it with each setting.
+	Held map[string]Held `json:"-"`
+}
+
+// Held says since when the value of a setting is in force on a device.
+type Held struct {
+	// Version is that of the first bundle under which it was in force, At when
+	// the device said so.
+	Version uint64    `json:"version"`
+	At      time.Time `json:"at"`
+	// Mark stands for the value and where it comes from.
+	Mark uint64 `json:"mark"`
 }
 
 // SettingReport is what a device says of one setting.

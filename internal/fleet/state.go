@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"cmp"
+	"hash/fnv"
 	"slices"
+	"time"
 )
 
 // SettingState says how far one setting has come on one device.
@@ -68,6 +70,11 @@ type SettingStatus struct {
 	// where it comes from.
 	InForce string  `json:"in_force,omitempty"`
 	Channel Channel `json:"channel,omitempty"`
+	// Version is that of the bundle with which what is in force came to be so,
+	// missing if that is not known. Since is when that was, and in the state
+	// offline when the device was last seen.
+	Version uint64    `json:"version,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
 }
 
 // Standings returns what has been decided about every setting, in the order of
@@ -140,11 +147,14 @@ func (d *Device) Status(s Standing) SettingStatus {
 	if status.State == SettingNotApplicable {
 		return status
 	}
+	if h, ok := d.Applied.Held[s.Setting]; ok {
+		status.Version, status.Since = h.Version, h.At
+	}
 	switch d.State() {
 	case StateFailed:
 		status.State, status.Text = SettingFailed, d.Applied.Error
 	case StateOffline:
-		status.State = SettingOffline
+		status.State, status.Since = SettingOffline, d.LastSeen
 	case StatePending:
 		status.State = SettingPending
 	case StateApplied:
@@ -177,6 +187,29 @@ func (d *Device) InForce(setting, decided string) string {
 		return r.Value
 	}
 	return decided
+}
+
+// Hold notes in a which values are in force since when: those that were in force
+// before, with the same origin, as before says, and the others since a. e is what
+// was decided in the bundle that a is about.
+func (a *Applied) Hold(e *Effective, before map[string]Held) {
+	d := Device{Applied: *a}
+	definitions := Definitions()
+	a.Held = make(map[string]Held, len(definitions))
+	for i := range definitions {
+		name := definitions[i].Name
+		value, origin := definitions[i].get(&e.Settings), e.Origin[name]
+		if r := d.reported(name); r != nil && (r.Value != value || r.Channel != ChannelServer) {
+			value, origin = r.Value, string(r.Channel)
+		}
+		hash := fnv.New64a()
+		_, _ = hash.Write([]byte(origin + "\x00" + value))
+		h := Held{Version: a.Version, At: a.At, Mark: hash.Sum64()}
+		if was, known := before[name]; known && was.Mark == h.Mark {
+			h = was
+		}
+		a.Held[name] = h
+	}
 }
 
 // Mode returns the network protection mode in force. For a device that has not

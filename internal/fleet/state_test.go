@@ -188,6 +188,39 @@ func TestStandingsHaveEverySetting(t *testing.T) {
 	}
 }
 
+func TestAValueIsHeldUntilItOrItsOriginChanges(t *testing.T) {
+	noon := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	local := fleet.SettingReport{Setting: fleet.SettingNetworkProtection, Value: "block", Channel: fleet.ChannelLocal, State: fleet.SettingApplied}
+	var held map[string]fleet.Held
+	for i, step := range []struct {
+		name     string
+		policies []fleet.Policy
+		reports  []fleet.SettingReport
+		want     uint64
+	}{
+		{"it is first in force", []fleet.Policy{audit(0)}, nil, 1},
+		{"another policy makes another setting", []fleet.Policy{audit(0), {ID: "other", Assigned: true, Settings: fleet.Settings{FailMode: fleet.FailClosed}}}, nil, 1},
+		{"the value changes", []fleet.Policy{block(1), audit(0)}, nil, 3},
+		{"the same value comes from the device", nil, []fleet.SettingReport{local}, 4},
+		{"nothing changes", nil, []fleet.SettingReport{local}, 4},
+		{"the same value comes from a policy again", []fleet.Policy{block(0)}, nil, 6},
+	} {
+		e := fleet.Resolve(step.policies, fleet.Target{})
+		a := fleet.Applied{Version: uint64(i) + 1, At: noon.Add(time.Duration(i) * time.Hour), Digest: "d", Settings: step.reports}
+		a.Hold(&e, held)
+		held = a.Held
+		d := fleet.Device{Online: true, Desired: "d", Applied: a}
+		got := d.Status(e.Standings()[0])
+		if want := noon.Add(time.Duration(step.want-1) * time.Hour); got.Version != step.want || !got.Since.Equal(want) {
+			t.Errorf("when %s, it is held since version %d at %v, want %d at %v", step.name, got.Version, got.Since, step.want, want)
+		}
+	}
+	gone := fleet.Device{Desired: "new", LastSeen: noon, Applied: fleet.Applied{Held: held}}
+	if got := gone.Status(fleet.Standing{Setting: fleet.SettingNetworkProtection}); got.State != fleet.SettingOffline || !got.Since.Equal(noon) {
+		t.Errorf("got %+v, want it offline since noon", got)
+	}
+}
+
 func TestStateCountsCountEachOnce(t *testing.T) {
 	var c fleet.StateCounts
 	for _, s := range append(fleet.SettingStates(), fleet.SettingApplied) {

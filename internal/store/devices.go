@@ -91,17 +91,18 @@ type DeviceState struct {
 
 const stateColumns = `device_id, server, last_seen, applied_version, applied_digest, applied_at, applied_mode, applied_error, applied_since, report, updated_at`
 
-// report is what nearly no device has to say.
+// report is what is read and written as a whole.
 type report struct {
 	Settings []fleet.SettingReport `json:"settings,omitempty"`
 	Health   []fleet.HealthItem    `json:"health,omitempty"`
+	Held     map[string]fleet.Held `json:"held,omitempty"`
 }
 
 func encodeReport(a *fleet.Applied) (string, error) {
-	if len(a.Settings)+len(a.Health) == 0 {
+	if len(a.Settings)+len(a.Health)+len(a.Held) == 0 {
 		return "", nil
 	}
-	text, err := json.Marshal(report{a.Settings, a.Health})
+	text, err := json.Marshal(report{a.Settings, a.Health, a.Held})
 	return string(text), err
 }
 
@@ -111,7 +112,7 @@ func decodeReport(text []byte, a *fleet.Applied) error {
 	}
 	var r report
 	err := json.Unmarshal(text, &r)
-	a.Settings, a.Health = r.Settings, r.Health
+	a.Settings, a.Health, a.Held = r.Settings, r.Health, r.Held
 	return err
 }
 

@@ -168,6 +168,7 @@ func TestDeviceStatesAreWrittenTogether(t *testing.T) {
 					Version: 7, Digest: "x", At: noon, Since: noon, Mode: fleet.ModeBlock, Error: "none",
 					Settings: []fleet.SettingReport{{Setting: "fail_mode", Value: "open", Channel: fleet.ChannelFile, State: fleet.SettingFailed, Text: "no"}},
 					Health:   []fleet.HealthItem{{Code: "c", Since: noon, Text: "t"}},
+					Held:     map[string]fleet.Held{"fail_mode": {Version: 3, At: noon, Mark: 1<<64 - 1}},
 				},
 			}
 			later := state

@@ -156,9 +156,9 @@ func printSettings(s *session.Session, raw json.RawMessage) error {
 	rows := make([][]string, 0, len(d.Settings))
 	for i := range d.Settings {
 		v := &d.Settings[i]
-		rows = append(rows, []string{v.Setting, v.inForce(), string(v.State), v.from(), v.noted(v.decided())})
+		rows = append(rows, []string{v.Setting, v.inForce(), string(v.State), versionText(v.Version), output.Time(v.Since), v.from(), v.noted(v.decided())})
 	}
-	return output.Table(s.Stdout, []string{"setting", "value", "state", "from", "note"}, rows)
+	return output.Table(s.Stdout, []string{"setting", "value", "state", "version", "since", "from", "note"}, rows)
 }
 
 // deviceEdit says how a device is to be changed.

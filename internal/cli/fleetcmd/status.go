@@ -106,6 +106,7 @@ func printPolicyStatus(s *session.Session, raw json.RawMessage, devices []json.R
 		{Head: "state", Cell: func(d policyDevice) string { return string(d.State) }},
 		{Head: "version", Cell: func(d policyDevice) string { return versionText(d.Applied.Version) }},
 		{Head: "applied", Cell: func(d policyDevice) string { return output.Time(d.Applied.Since) }},
+		{Head: "settings", Cell: policyDevice.held},
 		{Head: "last_seen", Cell: func(d policyDevice) string { return output.Time(d.LastSeen) }},
 		{Head: "why", Cell: policyDevice.why},
 	}
@@ -129,7 +130,7 @@ func printPolicyStatus(s *session.Session, raw json.RawMessage, devices []json.R
 		return nil
 	}
 	fmt.Fprintln(s.Stdout)
-	return output.List(s.Stdout, s.Format, devices, output.Without(columns, "id", "last_seen"))
+	return output.List(s.Stdout, s.Format, devices, output.Without(columns, "id", "last_seen", "settings"))
 }
 
 // mergeJSON prints the status with the devices in it.
@@ -208,6 +209,17 @@ func versionText(v uint64) string {
 		return ""
 	}
 	return strconv.FormatUint(v, 10)
+}
+
+// held says of each setting with which version it came to be in force, and when.
+func (d policyDevice) held() string {
+	var all []string
+	for i := range d.Settings {
+		if v := &d.Settings[i]; v.Version > 0 {
+			all = append(all, fmt.Sprintf("%s: version %d, %s", v.Setting, v.Version, output.Time(v.Since)))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // why says why a device is in its state.
