@@ -27,7 +27,9 @@ func (c *commander) events() *cobra.Command {
 		Long: `Print the local event log, oldest first.
 
 All of it, unless --last, --since or --id choose; together they choose the last
-events of those that match. An event that repeats is written again under the same id with a higher count;
+events of those that match.
+
+An event that repeats is written again under the same id with a higher count;
 the newest is shown, with --follow each. Times are UTC. The log is read from
 the state directory: no running agent is needed, and --follow goes on when the
 agent is started again.`,
@@ -56,7 +58,7 @@ agent is started again.`,
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "print the last events and go on with those that come")
 	cmd.Flags().UintVar(&only.last, "last", 0, "print only so many, the newest")
 	cmd.Flags().DurationVar(&only.since, "since", 0, "print only those of this last while, such as 10m")
-	cmd.Flags().UintSliceVar(&only.ids, "id", nil, "print only those with one of these event ids, such as 1126,1129")
+	cmd.Flags().IntSliceVar(&only.ids, "id", nil, "print only those with one of these event ids, such as 1126,1129")
 	return cmd
 }
 

@@ -17,7 +17,7 @@ type selection struct {
 	// since is how long ago they were last seen at most, 0 for any time.
 	since time.Duration
 	// ids are those they may have; none stands for any.
-	ids []uint
+	ids []int
 }
 
 // matching returns what tells of an event whether it is wanted. last does not
@@ -27,7 +27,7 @@ func (s *selection) matching(now time.Time) func(event.Event) bool {
 		if s.since > 0 && e.LastSeen.Before(now.Add(-s.since)) {
 			return false
 		}
-		return len(s.ids) == 0 || slices.Contains(s.ids, uint(e.EventID))
+		return len(s.ids) == 0 || slices.Contains(s.ids, int(e.EventID))
 	}
 }
 

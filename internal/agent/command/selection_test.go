@@ -30,9 +30,9 @@ func TestTheEventsOfASelection(t *testing.T) {
 		{"the last of more than there are", selection{last: 9}, []string{"a", "b", "c", "d"}},
 		{"the last none", selection{}, nil},
 		{"those of ten minutes", selection{whole: true, since: 10 * time.Minute}, []string{"b", "c", "d"}},
-		{"those with an id", selection{whole: true, ids: []uint{1126, 1129}}, []string{"a", "c", "d"}},
-		{"the last with an id", selection{last: 1, ids: []uint{1126}}, []string{"c"}},
-		{"all at once", selection{last: 1, since: 7 * time.Minute, ids: []uint{1126, 5007}}, []string{"c"}},
+		{"those with an id", selection{whole: true, ids: []int{1126, 1129}}, []string{"a", "c", "d"}},
+		{"the last with an id", selection{last: 1, ids: []int{1126}}, []string{"c"}},
+		{"all at once", selection{last: 1, since: 7 * time.Minute, ids: []int{1126, 5007}}, []string{"c"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

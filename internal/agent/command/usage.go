@@ -23,10 +23,10 @@ func flagFault(cmd *cobra.Command, err error) error {
 	}
 	flag := bad.GetFlag()
 	rules := map[string]string{
-		"bool":      "is neither true nor false",
-		"uint":      "is not a number of 0 or more",
-		"uintSlice": "is not a list of numbers such as 1126,1129",
-		"duration":  "is not a time such as 10m or 1h30m",
+		"bool":     "is neither true nor false",
+		"uint":     "is not a number of 0 or more",
+		"intSlice": "is not a list of numbers such as 1126,1129",
+		"duration": "is not a time such as 10m or 1h30m",
 	}
 	rule := "is not usable"
 	switch flag.Name {
