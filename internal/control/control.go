@@ -32,6 +32,7 @@ import (
 	"interdict/internal/cloudapp"
 	"interdict/internal/control/audience"
 	"interdict/internal/control/ca"
+	"interdict/internal/control/lag"
 	"interdict/internal/control/presence"
 	"interdict/internal/indicator"
 	"interdict/internal/store"
@@ -93,7 +94,7 @@ type Service struct {
 	hub      *presence.Hub
 	presence *presence.Table
 	noted    *notes
-	moments  moments
+	moments  lag.Moments
 	// refusedUnknown bounds what strangers add to the audit log, refusedKnown
 	// what the others do.
 	refusedUnknown, refusedKnown *refusals

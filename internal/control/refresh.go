@@ -64,7 +64,7 @@ func (s *Service) refresh(ctx context.Context, atLeast uint64) error {
 func (s *Service) compile(revision uint64, apply configuration.Edit) error {
 	if s.snapshot.Load() != nil {
 		// At the start nobody knows.
-		s.moments.note(revision, s.now())
+		s.moments.Note(revision, s.now())
 	}
 	s.mu.Lock()
 	changed := apply(s.state)
@@ -118,7 +118,7 @@ func (s *Service) Change(ctx context.Context, fn func(*store.Tx) error) (Change,
 	if err != nil {
 		return Change{}, err
 	}
-	s.moments.note(revision, began)
+	s.moments.Note(revision, began)
 	// The change is made: that the caller goes away must not delay it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), catchUpTime)
 	defer cancel()

@@ -8,6 +8,7 @@ import (
 
 	"interdict/internal/control/audience"
 	"interdict/internal/control/find"
+	"interdict/internal/control/lag"
 	"interdict/internal/control/page"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
@@ -74,11 +75,11 @@ func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, e
 	status := PolicyStatus{Settings: []SettingCounts{}}
 	conflicts := make(map[fleet.Conflict]int)
 	counts := make(map[string]*fleet.StateCounts)
-	var newest lag
+	var newest lag.Lag
 	var err error
 	status.Policy, err = s.eachReached(ctx, ref, func(_ *reach, d *fleet.Device, state fleet.SettingState, settings []fleet.SettingStatus) {
 		status.Counts.Add(state)
-		newest.add(d, &s.moments)
+		newest.Add(d, &s.moments)
 		for i := range settings {
 			one := &settings[i]
 			if counts[one.Setting] == nil {
@@ -105,7 +106,7 @@ func (s *Service) PolicyStatus(ctx context.Context, ref string) (PolicyStatus, e
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	status.Conflicts = s.conflicts(conflicts)
-	status.Revision, status.Took = newest.revision, newest.took.Seconds()
+	status.Revision, status.Took = newest.Revision, newest.Took.Seconds()
 	return status, nil
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"interdict/internal/store/matchlabels"
 )
 
 //go:embed migrations/*.sql
@@ -30,7 +32,7 @@ func (s *Store) migrate(ctx context.Context, logger *slog.Logger) error {
 	dialect := goose.DialectSQLite3
 	options := []goose.ProviderOption{
 		goose.WithDisableGlobalRegistry(true), goose.WithSlog(logger),
-		goose.WithGoMigrations(goose.NewGoMigration(6, &goose.GoFunc{RunTx: labelsToRules}, nil)),
+		goose.WithGoMigrations(goose.NewGoMigration(6, &goose.GoFunc{RunTx: matchlabels.ToRules}, nil)),
 	}
 	if s.postgres {
 		locker, unmade := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))

@@ -1,4 +1,6 @@
-package store
+// Package matchlabels decides what becomes of the labels by which groups of the
+// first release took devices in: a rule that says the same.
+package matchlabels
 
 import (
 	"context"
@@ -12,9 +14,9 @@ import (
 	"strings"
 )
 
-// labelsToRules is a migration. Groups had labels that all of their devices
+// ToRules is a migration. Groups had labels that all of their devices
 // carry; they have a rule that says the same now.
-func labelsToRules(ctx context.Context, tx *sql.Tx) error {
+func ToRules(ctx context.Context, tx *sql.Tx) error {
 	all, err := groupDocs(ctx, tx)
 	if err != nil {
 		return fmt.Errorf("reading the groups: %w", err)

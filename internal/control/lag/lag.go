@@ -1,4 +1,6 @@
-package control
+// Package lag says how long a change takes from when it is made until devices
+// enforce it.
+package lag
 
 import (
 	"slices"
@@ -11,9 +13,10 @@ import (
 // maxMoments bounds how many changes it is remembered of when they were made.
 const maxMoments = 1000
 
-// moments are when changes were made, of the newest since this server started.
+// Moments are when changes were made, of the newest since this server started.
 // The zero value knows none.
-type moments struct {
+// It is safe for concurrent use.
+type Moments struct {
 	// mu guards the following.
 	mu sync.Mutex
 	// revisions grow, and at has the moment of each.
@@ -21,8 +24,8 @@ type moments struct {
 	at        []time.Time
 }
 
-// note remembers when a change was made; the earliest time counts.
-func (m *moments) note(revision uint64, at time.Time) {
+// Note remembers when a change was made; the earliest time counts.
+func (m *Moments) Note(revision uint64, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i, known := slices.BinarySearch(m.revisions, revision)
@@ -39,7 +42,7 @@ func (m *moments) note(revision uint64, at time.Time) {
 }
 
 // of returns when a change was made, and whether that is known.
-func (m *moments) of(revision uint64) (time.Time, bool) {
+func (m *Moments) of(revision uint64) (time.Time, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i, known := slices.BinarySearch(m.revisions, revision)
@@ -49,23 +52,23 @@ func (m *moments) of(revision uint64) (time.Time, bool) {
 	return m.at[i], true
 }
 
-// lag is how long the newest change to what some devices have to enforce took
+// Lag is how long the newest change to what some devices have to enforce took
 // to come to them.
-type lag struct {
-	revision uint64
-	took     time.Duration
+type Lag struct {
+	Revision uint64
+	Took     time.Duration
 }
 
-// add takes a device in.
-func (l *lag) add(d *fleet.Device, moments *moments) {
-	if d.DesiredSince < l.revision {
+// Add takes a device in.
+func (l *Lag) Add(d *fleet.Device, moments *Moments) {
+	if d.DesiredSince < l.Revision {
 		return
 	}
-	if d.DesiredSince > l.revision {
-		*l = lag{revision: d.DesiredSince}
+	if d.DesiredSince > l.Revision {
+		*l = Lag{Revision: d.DesiredSince}
 	}
-	made, known := moments.of(l.revision)
+	made, known := moments.of(l.Revision)
 	if known && d.State() == fleet.StateApplied && d.Applied.Since.After(made) {
-		l.took = max(l.took, d.Applied.Since.Sub(made))
+		l.Took = max(l.Took, d.Applied.Since.Sub(made))
 	}
 }
