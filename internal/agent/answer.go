@@ -52,7 +52,7 @@ func (a *answerer) judge(ctx context.Context, q bundle.Question) (bundle.Answer,
 	s := verdict.Subject{Host: q.Host, Path: q.Path, Addr: q.IP, Port: cmp.Or(q.Port, portHTTPS)}
 	if q.User != "" {
 		if s.User = a.user(ctx, q.User); s.User == nil {
-			return bundle.Answer{ID: q.ID, Error: "this device knows no user " + q.User}, verdict.Decision{}
+			return bundle.Answer{ID: q.ID, NoUser: true, Error: "this device knows no user " + q.User}, verdict.Decision{}
 		}
 	}
 	d, version := a.enforcer.decide(s)

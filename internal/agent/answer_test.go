@@ -70,7 +70,7 @@ func TestAnAnswerIsForTheUserWhoIsAskedAbout(t *testing.T) {
 	if got := ask(""); got.Action != "" {
 		t.Errorf("for nobody in particular: %+v", got)
 	}
-	if got, want := ask("mallory"), (bundle.Answer{ID: "q-1", Error: "this device knows no user mallory"}); !cmp.Equal(got, want) {
+	if got, want := ask("mallory"), (bundle.Answer{ID: "q-1", NoUser: true, Error: "this device knows no user mallory"}); !cmp.Equal(got, want) {
 		t.Errorf("for nobody on this device: %+v, want %+v", got, want)
 	}
 

@@ -161,6 +161,8 @@ type Answer struct {
 	// Error says why the question could not be answered; all else is empty
 	// then.
 	Error string `json:"error,omitempty"`
+	// NoUser is true, beside Error, if the device knows no such user.
+	NoUser bool `json:"no_user,omitempty"`
 	// UID and UserGroups are those of the question's user.
 	UID        uint32   `json:"uid,omitempty"`
 	UserGroups []string `json:"user_groups,omitempty"`

@@ -118,6 +118,10 @@ func (s *Service) Explain(ctx context.Context, q Query) (explain.Chain, error) {
 	if ctx.Err() != nil {
 		return explain.Chain{}, ctx.Err()
 	}
+	if facts.Answer != nil && facts.Answer.NoUser {
+		return explain.Chain{}, fault.New(fault.NotFound, "device %s knows no user %q", device.Name, q.User).
+			WithHint("on the device, list them with: getent passwd")
+	}
 	// The device's word was worth waiting for, so what is known of it may have
 	// changed.
 	if device, err = s.control.Device(ctx, string(device.ID)); err != nil {

@@ -247,7 +247,7 @@ func TestTheDeviceIsAskedWhileItIsConnected(t *testing.T) {
 			if !c.Live || c.Outcome != explain.OutcomeBlocked || !c.Unexpected || c.Decisive != explain.LinkTag {
 				t.Errorf("the answer is %+v", c)
 			}
-			if l := link(t, c, explain.LinkTag); l.Fix != "interdict indicator add domain "+host+" --action allow" {
+			if l := link(t, c, explain.LinkTag); l.Fix != "interdict app tag itunes none" {
 				t.Errorf("to allow it one types %q", l.Fix)
 			}
 			if l := link(t, c, explain.LinkEvent); !strings.Contains(l.Text, "1126 blocked, "+host+", program /usr/bin/curl, user anna") {
@@ -317,6 +317,18 @@ func TestOnlyTheDeviceThatIsAskedAnswers(t *testing.T) {
 				t.Errorf("an answer to nothing was taken: %v (%v)", taken, err)
 			}
 		})
+	}
+}
+
+func TestTheDeviceKnowsNoSuchUser(t *testing.T) {
+	s := controltest.OnSQLite(t)
+	asked(t, house(t, s), s, func(q bundle.Question) bundle.Answer {
+		return bundle.Answer{NoUser: true, Error: "this device knows no user " + q.User}
+	})
+	_, err := s.Inquiries.Explain(t.Context(), inquiry.Query{Target: "itunes.apple.com", Device: "anna", User: "nobody2"})
+	controltest.WantFault(t, err, fault.NotFound)
+	if err == nil || !strings.Contains(err.Error(), `device anna knows no user "nobody2"`) {
+		t.Errorf("got %v, want the user named", err)
 	}
 }
 
