@@ -64,7 +64,9 @@ func (p *policy) compile(before *enforced) (*enforced, error) {
 	next.settings = p.settle(next.server)
 	of := next.settings.Of(fleet.SettingNetworkProtection)
 	c := verdict.Config{Settings: next.settings.Settings, PolicyID: of.Policy(), Bypasses: p.bypasses}
-	if of := next.settings.Of(fleet.SettingBypassProtection); of.Channel != fleet.ChannelServer {
+	protection := next.settings.Of(fleet.SettingBypassProtection)
+	c.ProtectionPolicyID = protection.Policy()
+	if protection.Channel != fleet.ChannelServer {
 		// Asked for by this machine alone, it heeds this machine's indicators.
 		c.ProtectionSet = 1
 	}

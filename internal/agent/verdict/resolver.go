@@ -42,6 +42,6 @@ func (r *Ruleset) resolves(d *Decision, s *Subject) bool {
 		i.Action = indicator.ActionAudit
 	}
 	d.Action, d.Step, d.Indicator = r.inMode(i.Action), StepResolver, i
-	d.AppID, d.AppName = "", found.Title()
+	d.AppID, d.AppName, d.PolicyID = "", found.Title(), r.protectionPolicyID
 	return true
 }

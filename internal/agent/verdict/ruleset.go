@@ -21,6 +21,9 @@ type Config struct {
 	// PolicyID is the policy that the network protection mode comes from;
 	// empty for a default.
 	PolicyID string
+	// ProtectionPolicyID is the policy that the bypass protection comes from;
+	// empty for a default.
+	ProtectionPolicyID string
 	// ProtectionSet is the number of the set that comes from where the bypass
 	// protection comes from: what a later set allows it does not spare. It
 	// is 0 for a policy of the server.
@@ -38,8 +41,9 @@ type Ruleset struct {
 	failMode   fleet.FailMode
 	protection fleet.Protection
 	policyID   string
-	// protectionSet is that of the Config.
-	protectionSet int
+	// protectionPolicyID and protectionSet are those of the Config.
+	protectionPolicyID string
+	protectionSet      int
 	// bypasses are those that nobody has revoked, by their subject.
 	bypasses map[string][]*bypass.Bypass
 }
@@ -94,6 +98,7 @@ func (r *Ruleset) With(c Config) *Ruleset {
 		mode:       cmp.Or(c.Settings.NetworkProtection, d.NetworkProtection),
 		failMode:   cmp.Or(c.Settings.FailMode, d.FailMode),
 		protection: cmp.Or(c.Settings.BypassProtection, d.BypassProtection), protectionSet: c.ProtectionSet,
+		protectionPolicyID: c.ProtectionPolicyID,
 	}
 	for _, b := range c.Bypasses {
 		// What is not active when it begins is revoked, or too long.

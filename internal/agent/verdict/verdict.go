@@ -88,7 +88,8 @@ type Decision struct {
 	// the app that the name belongs to. Either may be empty.
 	AppID, AppName string
 	Mode           fleet.Mode
-	// PolicyID is the policy that the mode comes from; empty for a default.
+	// PolicyID is the policy that the mode comes from, or after StepResolver
+	// the bypass protection; empty for a default.
 	PolicyID string
 	Step     Step
 	// Bypass is why a warning lets the subject pass; nil but for

@@ -355,7 +355,7 @@ func TestResolver(t *testing.T) {
 		t.Errorf("got %+v", found)
 	}
 	c := in(fleet.ModeBlock)
-	c.Settings.BypassProtection = fleet.ProtectionBlock
+	c.Settings.BypassProtection, c.ProtectionPolicyID = fleet.ProtectionBlock, "p2"
 	// What a file on the device allows spares it only where the file is what
 	// asks for the protection.
 	file := setOf(t, custom(indicator.ActionAllow, indicator.TypeDomain, "dns.quad9.net"))
@@ -369,7 +369,7 @@ func TestResolver(t *testing.T) {
 		if got := verdicttest.Result(d); got != want {
 			t.Errorf("set %d: got %s, want %s", set, got, want)
 		}
-		if set == 0 && (d.AppName != "Encrypted DNS (Quad9)" || d.Indicator.Source != indicator.SourceResolver || d.PolicyID != "p1") {
+		if set == 0 && (d.AppName != "Encrypted DNS (Quad9)" || d.Indicator.Source != indicator.SourceResolver || d.PolicyID != "p2") {
 			t.Errorf("got %+v", d)
 		}
 	}
