@@ -253,8 +253,10 @@ func TestADeviceThatChangesGroupsGetsAHigherVersion(t *testing.T) {
 			if err != nil || view.Version != 2 {
 				t.Fatalf("moving: %+v, %v", view, err)
 			}
-			if m := controltest.Next(t, session, bundle.MessageNudge); m.Version != change.Revision {
-				t.Errorf("nudge to version %d, want %d", m.Version, change.Revision)
+			// What the device says of itself may be written down meanwhile, as
+			// a change of its own.
+			if m := controltest.Next(t, session, bundle.MessageNudge); m.Version < change.Revision {
+				t.Errorf("nudge to version %d, want at least %d", m.Version, change.Revision)
 			}
 			d.Apply()
 			if _, ok := d.Record(bundle.KindIndicator, "itunes:itunes.apple.com"); ok {
