@@ -27,7 +27,7 @@ var forbidden = map[string]string{ //nolint:gochecknoglobals // a table
 	"modernc.org/sqlite":               "the agent has no database",
 	"github.com/jackc/pgx/v5":          "the agent has no database",
 	"github.com/danielgtaylor/huma/v2": "the agent serves no API",
-	"github.com/google/cel-go":        "rules are the server's to evaluate",
+	"github.com/google/cel-go":         "rules are the server's to evaluate",
 	"github.com/quic-go/quic-go":       "QUIC is read, never spoken",
 	"net/http/pprof":                   "the agent shows nobody its memory",
 	"testing":                          "tests stay in tests",
