@@ -79,6 +79,7 @@ type Platform struct {
 	// NewCapture makes what hands packets to h.
 	NewCapture func(h netguard.Handler, fail fleet.FailMode) (Capture, error)
 	// Ends calls ended for every connection that has ended, until ctx ends.
+	// It may be called again then.
 	Ends func(ctx context.Context, ended func(netguard.Flow)) error
 	// Cut ends connections as netguard.Cutter says, and returns those that
 	// were open.
@@ -387,16 +388,27 @@ func (a *agent) restored(ctx context.Context, err error) {
 	a.journal.Record(ctx, event.Event{EventID: event.IDGuardRestored, Action: event.ActionGuardRestored, Reason: reason})
 }
 
-// forgetEnded has the inspector forget connections that have ended.
+// forgetEnded has the inspector forget connections that have ended. While
+// nobody tells which, the inspector's table is bounded all the same.
 func (a *agent) forgetEnded(ctx context.Context, inspector *netguard.Inspector) error {
 	if a.cfg.Platform.Ends == nil {
 		return nil
 	}
-	if err := a.cfg.Platform.Ends(ctx, inspector.Forget); err != nil {
-		// The inspector's table is bounded all the same.
-		a.health.Raise(health.CuttingMissing, "the ends of connections are not noticed any more: %v", err)
+	for {
+		err := a.cfg.Platform.Ends(ctx, inspector.Forget)
+		if err == nil {
+			return nil
+		}
+		if a.cfg.Platform.Missing[health.CuttingMissing] != nil {
+			// What is missing from the start says more, and stays.
+			return nil
+		}
+		a.health.Raise(health.CuttingMissing, "the ends of connections are not noticed: %v", err)
+		if !sleep(ctx, retryAfter) {
+			return nil
+		}
+		a.health.Clear(health.CuttingMissing)
 	}
-	return nil
 }
 
 // protected is what no indicator of a drop-in file may refuse.

@@ -57,6 +57,7 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 			// A connection whose end was lost is pushed out by newer ones.
 			return ends.Run(ctx, ended, func() {})
 		}
+		closers = append(closers, ends.Close)
 	}
 	if resolver, err := process.New(process.Config{Forwarded: ofHost()}); err != nil {
 		p.Missing[health.AttributionMissing] = fmt.Errorf("connections cannot be traced to processes: %w", err)

@@ -105,7 +105,7 @@ func tryRules(ctx context.Context) (tables, queues error) {
 	return nil, setRules(ctx, everything())
 }
 
-func tryConntrack(ctx context.Context) error {
+func tryConntrack(context.Context) error {
 	cutter, err := conntrack.New()
 	if err != nil {
 		return err
@@ -114,10 +114,7 @@ func tryConntrack(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, cutter.Close())
 	}
-	// A subscription is closed by the end of its Run.
-	ended, cancel := context.WithCancel(ctx)
-	cancel()
-	return errors.Join(ends.Run(ended, func(netguard.Flow) {}, func() {}), cutter.Close())
+	return errors.Join(ends.Close(), cutter.Close())
 }
 
 // tryDestroy opens a connection over loopback and has it destroyed.

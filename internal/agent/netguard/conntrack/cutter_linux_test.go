@@ -435,7 +435,14 @@ func TestEndsOfMarkedConnectionsAreReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = ends.Close() }()
+	// An agent that begins anew goes on with the same subscription.
 	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ends.Run(ctx, func(netguard.Flow) {}, func() {}); err != nil {
+		t.Errorf("the first Run ended with %v", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	reported, done := make(chan netguard.Flow, 10), make(chan error)
 	go func() { done <- ends.Run(ctx, func(f netguard.Flow) { reported <- f }, func() {}) }()

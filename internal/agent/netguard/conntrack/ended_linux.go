@@ -18,7 +18,7 @@ import (
 const readBuffer = 4 << 20
 
 // Ends is a subscription to the ends of connections. Make one with
-// SubscribeEnds.
+// SubscribeEnds, and close it.
 type Ends struct{ conn *netlink.Conn }
 
 // SubscribeEnds subscribes to the ends of connections in the network
@@ -76,15 +76,33 @@ func markedOnly() ([]bpf.RawInstruction, error) {
 	return filter, nil
 }
 
+// Close ends the subscription.
+func (e *Ends) Close() error {
+	if err := e.conn.Close(); err != nil {
+		return fmt.Errorf("closing the subscription to the ends of connections: %w", err)
+	}
+	return nil
+}
+
 // Run calls ended for each connection with a mark of ours that has ended. It
-// returns nil when ctx ends, and closes the subscription. When the kernel had
-// to drop events, Run calls lost instead: whoever counts on every end must
-// then ask anew. Neither function may block for long.
+// returns nil when ctx ends, and may then be called again: what ended in
+// between is reported, as far as the kernel kept it. When the kernel had to
+// drop events, Run calls lost instead: whoever counts on every end must then
+// ask anew. Neither function may block for long, and Run must not run twice at
+// the same time.
 func (e *Ends) Run(ctx context.Context, ended func(netguard.Flow), lost func()) error {
-	stop := context.AfterFunc(ctx, func() { _ = e.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	// Nothing is written on this socket, so closing has nothing to lose.
-	defer func() { _ = e.conn.Close() }()
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_ = e.conn.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			// The next run begins without a deadline.
+			<-woken
+			_ = e.conn.SetReadDeadline(time.Time{})
+		}
+	}()
 	for {
 		messages, err := e.conn.Receive()
 		switch {
