@@ -205,10 +205,12 @@ func runOnce(ctx context.Context, cfg Config) (again bool, err error) {
 	stopWriters()
 	err = errors.Join(err, g.Wait(), a.journal.Close(context.WithoutCancel(ctx)))
 	if a.erase.Load() {
-		err = errors.Join(err, cfg.Dir.Clear())
+		// Clear comes last: it removes the lock, which whoever asked for
+		// this waits for.
 		if !a.keepEvents.Load() {
 			err = errors.Join(err, cfg.Dir.RemoveEvents())
 		}
+		err = errors.Join(err, cfg.Dir.Clear())
 	}
 	return a.renew.Load() && err == nil, err
 }

@@ -3,25 +3,36 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
+	"time"
 
 	"interdict/internal/agent/state"
 	"interdict/internal/bundle"
 	"interdict/internal/fault"
 )
 
+// unenrolTimeout is how long an agent that is unenrolled may take to end: each
+// step of that is bounded by shutdownTimeout.
+const unenrolTimeout = 3 * shutdownTimeout
+
 // Client asks a running agent.
-type Client struct{ http *http.Client }
+type Client struct {
+	dir  state.Dir
+	http *http.Client
+}
 
 // NewClient returns a client of the agent that runs on a state directory.
 func NewClient(dir state.Dir) *Client {
 	path := dir.Path(state.FileSocket)
-	return &Client{http: &http.Client{Transport: &http.Transport{
+	return &Client{dir: dir, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
@@ -96,7 +107,8 @@ type Unenrolment struct {
 }
 
 // Unenroll has the device deleted on the server and on this machine. The
-// agent ends.
+// agent ends; when Unenroll returns nil it has cleared its state directory, so
+// that the machine can be enrolled again.
 func (c *Client) Unenroll(ctx context.Context, u Unenrolment) error {
 	q := url.Values{}
 	if u.Local {
@@ -105,7 +117,36 @@ func (c *Client) Unenroll(ctx context.Context, u Unenrolment) error {
 	if u.KeepEvents {
 		q.Set("keep_events", "1")
 	}
-	return c.call(ctx, http.MethodPost, pathUnenroll, q, nil)
+	// The lock is the last file that the agent removes.
+	lock, statErr := os.Stat(c.dir.Path(state.FileLock))
+	if err := c.call(ctx, http.MethodPost, pathUnenroll, q, nil); err != nil {
+		return err
+	}
+	if statErr != nil {
+		return fmt.Errorf("looking for the lock of the agent that ends: %w", statErr)
+	}
+	return c.waitUntilGone(ctx, lock)
+}
+
+// waitUntilGone returns when the lock of an agent that ends is gone, or is
+// that of the next agent.
+func (c *Client) waitUntilGone(ctx context.Context, lock fs.FileInfo) error {
+	ctx, cancel := context.WithTimeout(ctx, unenrolTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now, err := os.Stat(c.dir.Path(state.FileLock))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(lock, now) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fault.New(fault.Internal, "the agent takes leave but has not cleared %s yet", c.dir.Path("")).
+				WithHint("see what keeps it: journalctl -u interdict-agent --since -1h").Because(ctx.Err())
+		case <-tick.C:
+		}
+	}
 }
 
 func (c *Client) open(ctx context.Context, method, path string, query url.Values) (*http.Response, error) {

@@ -217,7 +217,8 @@ func (d Dir) Erase() error {
 	return nil
 }
 
-// Clear is Erase with everything else but the local event log.
+// Clear is Erase with everything else but the local event log. The lock goes
+// last.
 func (d Dir) Clear() error {
 	if err := d.Erase(); err != nil {
 		return err
