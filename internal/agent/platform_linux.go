@@ -23,12 +23,17 @@ import (
 )
 
 // NewPlatform opens what an agent needs of Linux, in the network namespace of
-// the calling thread. Only without nftables does it fail. It changes nothing
-// in the kernel but attaches the programs that note who connects.
+// the calling thread. It fails only without nftables, and where another agent
+// has that namespace. It changes nothing in the kernel but attaches the
+// programs that note who connects.
 func NewPlatform(log *slog.Logger) (Platform, error) {
 	guard, err := nft.New(nft.Config{Logger: log})
 	if err != nil {
 		return Platform{}, needsRoot(err)
+	}
+	release, err := claim(log)
+	if err != nil {
+		return Platform{}, errors.Join(err, guard.Close())
 	}
 	p := Platform{
 		Guard:   guard,
@@ -42,7 +47,7 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 			})
 		},
 	}
-	closers := []func() error{guard.Close}
+	closers := []func() error{guard.Close, release}
 	cutter, err := conntrack.New()
 	if err != nil {
 		p.Missing[health.CuttingMissing] = fmt.Errorf("connections that are open already cannot be ended: %w", err)
