@@ -64,6 +64,7 @@ func TestExitCodes(t *testing.T) {
 		{"a token that is none", []string{"enroll", "hello", "--state-dir", empty}, ExitUsage, `does not start with "idt1_"`},
 		{"a target that is none", []string{"test", "ftp://x.example", "--state-dir", empty}, ExitUsage, "must be http or https"},
 		{"a machine that is not enrolled", []string{"status", "--state-dir", empty}, ExitFailed, "hint: enrol it with"},
+		{"unenrolling a machine that no server manages", []string{"unenroll", "--state-dir", empty}, ExitFailed, "interdict-agent rescue; then delete " + empty + " and what is yours in /etc/interdict/policy.d"},
 		{"an agent that does not run", []string{"status", "--state-dir", enrolled}, ExitUnreachable, "hint: start it"},
 		{"sync without an agent", []string{"sync", "--state-dir", enrolled}, ExitUnreachable, "does not answer"},
 		{"following the log of nothing", []string{"events", "--follow", "--state-dir", empty}, ExitFailed, "not enrolled"},

@@ -196,7 +196,7 @@ deleted on the server is unenrolled here all the same.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			id, err := c.dir().Identity()
 			if err != nil {
-				return err
+				return c.withStandaloneHint(err)
 			}
 			client := agent.NewClient(c.dir())
 			if _, statusErr := client.Status(cmd.Context()); statusErr == nil {
@@ -233,6 +233,16 @@ func (c *commander) unenrollStopped(ctx context.Context, id state.Identity, how 
 		return err
 	}
 	return c.dir().RemoveEvents()
+}
+
+// withStandaloneHint says how to remove an agent that no server knows of.
+func (c *commander) withStandaloneHint(err error) error {
+	if !errors.Is(err, state.ErrNotEnrolled) {
+		return err
+	}
+	return fault.New(fault.Conflict, "this machine is not enrolled: there is no device to delete").
+		WithHint("to remove an agent without a server: systemctl disable --now interdict-agent (or end \"interdict-agent run\"); "+
+			"interdict-agent rescue; then delete %s and what is yours in %s", c.opts.stateDir, dropin.DefaultDir).Because(err)
 }
 
 // withLocalHint says what to do where the server cannot be told: it does not
