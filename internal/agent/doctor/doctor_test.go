@@ -141,6 +141,9 @@ func broken() []struct {
 
 		{"not enrolled", func(f *doctor.Facts) { f.Identity, f.Agent = doctor.Identity{}, nil }, "enrolment", fail, "not enrolled"},
 		{"no server by choice", func(f *doctor.Facts) { f.Identity, f.Agent.Managed = doctor.Identity{}, false }, "enrolment", info, "no server manages"},
+		{"no server by choice, and no agent", func(f *doctor.Facts) { f.Identity, f.Agent, f.OwnPolicy = doctor.Identity{}, nil, true }, "enrolment", info, "no server manages"},
+		{"a drop-in file with another ending", func(f *doctor.Facts) { f.UnreadFiles = []string{"/etc/interdict/policy.d/70.yml"} }, "settings_files", warn, "70.yml is not read"},
+		{"a note beside drop-in files", func(f *doctor.Facts) { f.UnreadFiles = []string{"/etc/interdict/policy.d/README"} }, "settings_files", info, "README is not read"},
 		{"an agent that has not noticed", func(f *doctor.Facts) { f.Agent.Managed = false }, "enrolment", warn, "as if it were not"},
 		{"a damaged identity", func(f *doctor.Facts) { f.Identity.Error = "identity.json: cut off" }, "enrolment", fail, "cut off"},
 		{"an expired certificate", func(f *doctor.Facts) { f.Identity.ValidTo = now.Add(-time.Hour) }, "certificate", fail, "ended on"},
@@ -255,7 +258,7 @@ func TestWhatIsToBeMendedSaysHow(t *testing.T) {
 	// The programs that mending commands begin with; those of interdict-agent
 	// are looked at where its commands are.
 	programs := []string{
-		"interdict-agent", "sudo", "systemctl", "journalctl", "timedatectl", "modprobe", "nft", "ip", "cat", "ls", "df", "chown", "grep", "uname",
+		"interdict-agent", "sudo", "systemctl", "journalctl", "timedatectl", "modprobe", "nft", "ip", "cat", "ls", "df", "mv", "chown", "grep", "uname",
 		"getent", "openssl", "${EDITOR:-vi}",
 	}
 	for _, test := range broken() {

@@ -44,6 +44,11 @@ type Facts struct {
 	Directory Directory
 	// RefusedFiles are the drop-in files that do not count, and why.
 	RefusedFiles []RefusedFile
+	// UnreadFiles are files beside them that nobody reads, for their names.
+	UnreadFiles []string
+	// OwnPolicy says that the machine says something itself: there are
+	// drop-in files, or something was set on it.
+	OwnPolicy bool
 	// SystemJournal says that systemd's journal takes events.
 	SystemJournal bool
 

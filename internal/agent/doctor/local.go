@@ -1,6 +1,9 @@
 package doctor
 
-import "strings"
+import (
+	"path/filepath"
+	"strings"
+)
 
 const (
 	// fullBelow is where events begin to be lost, and scarceBelow what the
@@ -14,6 +17,15 @@ func settingsFiles(f *Facts) []Finding {
 	for _, file := range f.RefusedFiles {
 		found = append(found, fail("%s is refused: %s", file.Path, strings.Join(shorten(file.Faults, 3), "; ")).
 			means("what it said before goes on counting").mend("${EDITOR:-vi} %s", file.Path)...)
+	}
+	for _, path := range f.UnreadFiles {
+		extension := filepath.Ext(path)
+		if !strings.EqualFold(extension, ".yml") && !strings.EqualFold(extension, ".yaml") {
+			found = append(found, info("%s is not read: only files called *.yaml are", path))
+			continue
+		}
+		found = append(found, warn("%s is not read: only files called *.yaml are", path).means("what it says does not count").
+			mend("mv -n %s %s.yaml", path, strings.TrimSuffix(path, extension))...)
 	}
 	if len(found) == 0 {
 		return ok("no drop-in file is refused")

@@ -33,7 +33,7 @@ func enrolment(f *Facts) []Finding {
 	case standalone(f) && f.Identity.Enrolled:
 		return warn("the machine is enrolled, and the agent runs as if it were not").
 			means("the server's policies do not count yet").mend("systemctl restart interdict-agent")
-	case standalone(f):
+	case standalone(f), !f.Identity.Enrolled && f.Agent == nil && f.OwnPolicy:
 		return info("no server manages this machine: its drop-in files and settings alone count").alone()
 	case !f.Identity.Enrolled:
 		return fail("this machine is not enrolled").means("no server can manage it").mend("interdict-agent enroll TOKEN")

@@ -166,6 +166,25 @@ func (d *Directory) list() ([]string, *FileError) {
 	return names, nil
 }
 
+// Names returns the names of the files in a directory that are read, and of
+// those that are not: without those of editors, which begin with a dot or end
+// in a tilde.
+func Names(dir string) (read, unread []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking for drop-in files: %w", err)
+	}
+	for _, entry := range entries {
+		switch name := entry.Name(); {
+		case isPolicy(name):
+			read = append(read, name)
+		case !entry.IsDir() && !strings.HasPrefix(name, ".") && !strings.HasSuffix(name, "~"):
+			unread = append(unread, name)
+		}
+	}
+	return read, unread, nil
+}
+
 // isPolicy reports whether a file is looked at by its name. What editors and
 // package managers leave beside a file ends otherwise.
 func isPolicy(name string) bool {

@@ -270,6 +270,31 @@ func TestRefusedFilesAreNamedWithTheirFault(t *testing.T) {
 	}
 }
 
+func TestFilesThatNobodyReadsAreFound(t *testing.T) {
+	policy := t.TempDir()
+	for _, name := range []string{"10-a.yaml", "70.yml", ".hidden.yml", "10-a.yaml~"} {
+		if err := os.WriteFile(filepath.Join(policy, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := Config{Dir: state.At(t.TempDir())}
+	var f doctor.Facts
+	c.ownPolicy(policy, &f)
+	if want := []string{filepath.Join(policy, "70.yml")}; !slices.Equal(f.UnreadFiles, want) || !f.OwnPolicy {
+		t.Errorf("got %q and own policy %v, want %q and a policy", f.UnreadFiles, f.OwnPolicy, want)
+	}
+	f = doctor.Facts{}
+	if c.ownPolicy(filepath.Join(policy, "none"), &f); f.OwnPolicy {
+		t.Error("without files and settings there is a policy")
+	}
+	if err := os.WriteFile(c.Dir.Path(state.FileSet), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c.ownPolicy(filepath.Join(policy, "none"), &f); !f.OwnPolicy {
+		t.Error("with something set there is no policy")
+	}
+}
+
 func TestWhoListensToTheControlSocketIsFound(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
 	if got := listener(path); got != 0 {

@@ -59,6 +59,7 @@ func Take(ctx context.Context, c Config) doctor.Facts {
 		policy = cmp.Or(f.Agent.PolicyDir, policy)
 	}
 	f.RefusedFiles = refusedFiles(policy, f.Identity.Server)
+	c.ownPolicy(policy, &f)
 	c.connections(&f)
 	return f
 }
@@ -149,6 +150,17 @@ func directory(dir state.Dir) doctor.Directory {
 	}
 	d.Free = free(root)
 	return d
+}
+
+// ownPolicy looks for what the machine says itself.
+func (c Config) ownPolicy(policy string, f *doctor.Facts) {
+	// A directory that is not there has no files.
+	read, unread, _ := dropin.Names(policy)
+	for _, name := range unread {
+		f.UnreadFiles = append(f.UnreadFiles, filepath.Join(policy, name))
+	}
+	_, err := os.Stat(c.Dir.Path(state.FileSet))
+	f.OwnPolicy = len(read) > 0 || err == nil
 }
 
 // refusedFiles reads the drop-in files as an agent of a server would that has
