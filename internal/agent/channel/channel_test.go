@@ -181,11 +181,13 @@ func TestTheEnvironmentMakesSettings(t *testing.T) {
 	values, faults := channel.FromEnvironment([]string{
 		"PATH=/bin", "INTERDICT_TOKEN=idk", "INTERDICT_SERVER=https://x", "INTERDICT_FAIL_MODE=", "INTERDICT_NETWORK_PROTECTION=block",
 		"INTERDICT_WARN_BYPASS_DURATION=90m", "INTERDICT_GATEWAY_MODE=perhaps", "INTERDICT_NETWORK_PROTECTON=audit", "interdict_notifications=off",
+		"INTERDICT_SERVICE_HOST=192.0.2.1", "INTERDICT_PORT_8443_TCP=tcp://192.0.2.1:8443", "INTERDICT_LAB=1", "INTERDICT_COLOUR=red",
 	})
 	if diff := cmp.Diff(map[string]string{protection: "block", fleet.SettingWarnBypassDuration: "1h30m"}, values); diff != "" {
 		t.Errorf("values (-want +got):\n%s", diff)
 	}
 	want := []string{
+		`"INTERDICT_COLOUR" makes no setting; see all with: interdict-agent set`,
 		`INTERDICT_GATEWAY_MODE="perhaps" is ignored: it must be off or on`,
 		"INTERDICT_NETWORK_PROTECTON makes no setting; did you mean INTERDICT_NETWORK_PROTECTION?",
 	}
