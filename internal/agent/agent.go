@@ -401,15 +401,17 @@ func (a *agent) forgetEnded(ctx context.Context, inspector *netguard.Inspector) 
 		if err == nil {
 			return nil
 		}
-		if a.cfg.Platform.Missing[health.CuttingMissing] != nil {
-			// What is missing from the start says more, and stays.
-			return nil
+		// What is missing from the start says more, and stays.
+		tell := a.cfg.Platform.Missing[health.CuttingMissing] == nil
+		if tell {
+			a.health.Raise(health.CuttingMissing, "the ends of connections are not noticed: %v", err)
 		}
-		a.health.Raise(health.CuttingMissing, "the ends of connections are not noticed: %v", err)
 		if !sleep(ctx, retryAfter) {
 			return nil
 		}
-		a.health.Clear(health.CuttingMissing)
+		if tell {
+			a.health.Clear(health.CuttingMissing)
+		}
 	}
 }
 

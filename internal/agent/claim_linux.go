@@ -65,7 +65,7 @@ func claimant() (*unix.Ucred, error) {
 	var holder *unix.Ucred
 	var optErr error
 	err = raw.Control(func(fd uintptr) { holder, optErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err := errors.Join(err, optErr); err != nil {
+	if err = errors.Join(err, optErr); err != nil {
 		return nil, fmt.Errorf("asking who holds the packet filter: %w", err)
 	}
 	return holder, nil

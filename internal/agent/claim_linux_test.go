@@ -26,10 +26,10 @@ func TestOneAgentToANetwork(t *testing.T) {
 	if want := fmt.Sprintf("process %d,", os.Getpid()); fault.CodeOf(err) != fault.Conflict || !strings.Contains(err.Error(), want) {
 		t.Errorf("a second agent got %v, want a conflict with %s", err, want)
 	}
-	if err := CleanUp(t.Context(), log); err != nil {
+	if err = CleanUp(t.Context(), log); err != nil {
 		t.Errorf("cleaning up beside an agent: %v", err)
 	}
-	if err := first.Close(); err != nil {
+	if err = first.Close(); err != nil {
 		t.Fatal(err)
 	}
 	next, err := NewPlatform(log)
@@ -50,7 +50,7 @@ func TestWhoTakesTheNameWithoutBeingAnAgentKeepsNobodyFromRunning(t *testing.T) 
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: claimName}); err != nil {
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: claimName}); err != nil {
 		t.Fatal(err)
 	}
 	release, err := claim(slog.New(slog.DiscardHandler))

@@ -439,7 +439,7 @@ func TestEndsOfMarkedConnectionsAreReported(t *testing.T) {
 	// An agent that begins anew goes on with the same subscription.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := ends.Run(ctx, func(netguard.Flow) {}, func() {}); err != nil {
+	if err = ends.Run(ctx, func(netguard.Flow) {}, func() {}); err != nil {
 		t.Errorf("the first Run ended with %v", err)
 	}
 	ctx, cancel = context.WithCancel(t.Context())
