@@ -187,7 +187,6 @@ func TestTheEnvironmentMakesSettings(t *testing.T) {
 		t.Errorf("values (-want +got):\n%s", diff)
 	}
 	want := []string{
-		`"INTERDICT_COLOUR" makes no setting; see all with: interdict-agent set`,
 		`INTERDICT_GATEWAY_MODE="perhaps" is ignored: it must be off or on`,
 		"INTERDICT_NETWORK_PROTECTON makes no setting; did you mean INTERDICT_NETWORK_PROTECTION?",
 	}

@@ -17,8 +17,9 @@ func Variable(setting string) string { return environmentPrefix + strings.ToUppe
 
 // FromEnvironment reads settings from variables of the form NAME=VALUE, as
 // os.Environ returns them. A variable with a bad value is left out and is a
-// fault, a sentence for people; so is one that makes no setting and is not
-// otherwise known. An empty variable says nothing, as in most programs.
+// fault, a sentence for people; so is one that is nearly called like a setting.
+// Any other may be for somebody else: Kubernetes and Docker tell of a service
+// that is called interdict in the same way. An empty variable says nothing, as in most programs.
 func FromEnvironment(environ []string) (values map[string]string, faults []string) {
 	values = make(map[string]string)
 	for _, variable := range environ {
@@ -31,8 +32,6 @@ func FromEnvironment(environ []string) (values map[string]string, faults []strin
 		if !known || name != Variable(d.Name) {
 			if near := Near(strings.ToLower(setting)); len(near) > 0 {
 				faults = append(faults, fmt.Sprintf("%s makes no setting; did you mean %s?", name, Variable(near[0])))
-			} else if !foreign(setting) {
-				faults = append(faults, fmt.Sprintf("%.80q makes no setting; see all with: interdict-agent set", name))
 			}
 			continue
 		}
@@ -45,20 +44,6 @@ func FromEnvironment(environ []string) (values map[string]string, faults []strin
 	}
 	slices.Sort(faults)
 	return values, faults
-}
-
-// foreign reports whether a variable, without its prefix, is for others: the
-// command and the server of this product, its lab and its tests, or what
-// Kubernetes and Docker tell of a service that is called interdict
-// (INTERDICT_SERVICE_HOST, INTERDICT_PORT_8443_TCP).
-func foreign(name string) bool {
-	switch name {
-	case "SERVER", "TOKEN", "CA", "DATABASE_URL":
-		return true
-	}
-	return slices.ContainsFunc(strings.Split(name, "_"), func(word string) bool {
-		return word == "PORT" || word == "SERVICE" || word == "LAB" || word == "TEST"
-	})
 }
 
 // define is fleet.Define for the one spelling of a setting's name.
