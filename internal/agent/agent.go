@@ -48,6 +48,7 @@ import (
 	"interdict/internal/agent/netguard"
 	"interdict/internal/agent/notify/desktop"
 	"interdict/internal/agent/process"
+	"interdict/internal/agent/sole"
 	"interdict/internal/agent/state"
 	"interdict/internal/agent/uplink"
 	"interdict/internal/bundle"
@@ -148,7 +149,7 @@ var (
 // Run is an agent, until ctx ends or the device is unenrolled. Without an
 // identity in the directory it enforces what the machine itself says.
 func Run(ctx context.Context, cfg Config) error {
-	unlock, err := lock(cfg.Dir.Path(state.FileLock))
+	unlock, err := sole.Directory(cfg.Dir.Path(state.FileLock))
 	if err != nil {
 		return err
 	}

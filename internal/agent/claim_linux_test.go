@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"interdict/internal/agent/netguard/nft/netnstest"
+	"interdict/internal/agent/sole"
 	"interdict/internal/fault"
 )
 
@@ -50,10 +51,10 @@ func TestWhoTakesTheNameWithoutBeingAnAgentKeepsNobodyFromRunning(t *testing.T) 
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: claimName}); err != nil {
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@interdict-agent"}); err != nil {
 		t.Fatal(err)
 	}
-	release, err := claim(slog.New(slog.DiscardHandler))
+	release, err := sole.Network(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"interdict/internal/agent/netguard/nfqueue"
 	"interdict/internal/agent/netguard/nft"
 	"interdict/internal/agent/process"
+	"interdict/internal/agent/sole"
 	"interdict/internal/agent/state"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
@@ -31,7 +32,7 @@ func NewPlatform(log *slog.Logger) (Platform, error) {
 	if err != nil {
 		return Platform{}, needsRoot(err)
 	}
-	release, err := claim(log)
+	release, err := sole.Network(log)
 	if err != nil {
 		return Platform{}, errors.Join(err, guard.Close())
 	}
@@ -115,7 +116,7 @@ func EnforcedElsewhere(dir state.Dir) bool {
 	if err != nil || !hasQueue(queues, QueueBase) {
 		return false
 	}
-	unlock, err := lock(dir.Path(state.FileLock))
+	unlock, err := sole.Directory(dir.Path(state.FileLock))
 	if err != nil {
 		return false
 	}

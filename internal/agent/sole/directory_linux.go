@@ -1,4 +1,4 @@
-package agent
+package sole
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"interdict/internal/fault"
 )
 
-// lock makes this process the only agent on a state directory. The kernel
+// Directory makes this process the only agent on a state directory. The kernel
 // gives the lock up when the process ends, however it does.
-func lock(path string) (unlock func(), err error) {
+func Directory(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the state directory: %w", err)

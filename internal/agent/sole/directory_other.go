@@ -1,15 +1,15 @@
 //go:build !linux
 
-package agent
+package sole
 
 import (
 	"fmt"
 	"os"
 )
 
-// lock makes this process the only agent on a state directory as far as this
+// Directory makes this process the only agent on a state directory as far as this
 // system can tell: the file stays open, and is nothing more than a sign.
-func lock(path string) (unlock func(), err error) {
+func Directory(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking the state directory: %w", err)

@@ -1,4 +1,4 @@
-package agent
+package sole
 
 import (
 	"context"
@@ -19,12 +19,12 @@ import (
 // however it does (unix(7)).
 const claimName = "@interdict-agent"
 
-// claim makes this process the only agent in the network namespace of the
+// Network makes this process the only agent in the network namespace of the
 // calling thread: two would write the same table in turns. Without privileges
 // anybody may take the name, so only root or our own user is believed to be an
 // agent; against others the claim is given up with a warning, and release does
 // nothing.
-func claim(log *slog.Logger) (release func() error, err error) {
+func Network(log *slog.Logger) (release func() error, err error) {
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", claimName)
 	if err == nil {
 		// Nobody is ever answered: that the name is taken says everything.
