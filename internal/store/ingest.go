@@ -77,10 +77,10 @@ func (tx *Tx) addEvents(events []*Ingest) error {
 		return err
 	}
 	changes := make(alertChanges)
-	b := tx.insert(`INSERT INTO events (id, device_id, arrival, time, event_id, action, app_id, host, user_name, process, policy_id, alert_key, event_count, doc) VALUES `,
-		14, ` ON CONFLICT (id, device_id) DO UPDATE SET arrival = excluded.arrival, time = excluded.time, event_id = excluded.event_id,
+	b := tx.insert(`INSERT INTO events (id, device_id, arrival, time, event_id, action, app_id, host, user_name, process, alert_key, event_count, doc) VALUES `,
+		13, ` ON CONFLICT (id, device_id) DO UPDATE SET arrival = excluded.arrival, time = excluded.time, event_id = excluded.event_id,
 			action = excluded.action, app_id = excluded.app_id, host = excluded.host, user_name = excluded.user_name,
-			process = excluded.process, policy_id = excluded.policy_id, alert_key = excluded.alert_key, event_count = excluded.event_count, doc = excluded.doc`)
+			process = excluded.process, alert_key = excluded.alert_key, event_count = excluded.event_count, doc = excluded.doc`)
 	for i, in := range events {
 		e := in.Event
 		old, isKnown := known[eventKey{e.ID, e.Device}]
@@ -92,7 +92,7 @@ func (tx *Tx) addEvents(events []*Ingest) error {
 			return fmt.Errorf("encoding event %q: %w", e.ID, err)
 		}
 		err = b.add(e.ID, e.Device, first+int64(i), nanos(e.Time), int(e.EventID), string(e.Action), e.AppID,
-			strings.ToLower(e.Destination.Host), e.User.Name, processOf(e), e.PolicyID, in.AlertKey, e.Count, string(doc))
+			strings.ToLower(e.Destination.Host), e.User.Name, processOf(e), in.AlertKey, e.Count, string(doc))
 		if err != nil {
 			return fmt.Errorf("writing events: %w", err)
 		}

@@ -9,12 +9,6 @@ CREATE TABLE rollouts (
 );
 CREATE INDEX rollouts_name ON rollouts (name);
 
--- By which policy a connection was refused. The condition is written out in
--- the queries too, because that is how both engines see that the index serves.
-ALTER TABLE events ADD COLUMN policy_id TEXT NOT NULL DEFAULT '';
-CREATE INDEX events_policy ON events (policy_id, arrival, device_id, event_count)
-    WHERE policy_id <> '' AND event_id = 1126;
-
 -- What devices are being asked, so that the answer finds the server that
 -- waits for it whichever of several servers it reaches. answer is empty until
 -- there is one.
