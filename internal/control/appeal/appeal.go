@@ -12,13 +12,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"interdict/internal/bundle"
 	"interdict/internal/control"
 	"interdict/internal/control/audience"
 	"interdict/internal/control/find"
+	"interdict/internal/control/upkeep"
 	"interdict/internal/fault"
 	"interdict/internal/fleet"
 	"interdict/internal/store"
@@ -57,8 +57,7 @@ type Service struct {
 	retention time.Duration
 	logger    *slog.Logger
 
-	stop       context.CancelFunc
-	background sync.WaitGroup
+	upkeep upkeep.Loop
 }
 
 // New returns a Service.
@@ -69,40 +68,24 @@ func New(c Config) (*Service, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{control: c.Control, store: c.Store, retention: c.Retention, logger: c.Logger, stop: func() {}}, nil
+	return &Service{control: c.Control, store: c.Store, retention: c.Retention, logger: c.Logger}, nil
 }
-
-// forgetInterval is how often is looked for what need not be kept any longer.
-const forgetInterval = time.Hour
 
 // Start begins to delete in the background what need not be kept any longer.
 // It returns at once; Shutdown ends the work.
 func (s *Service) Start(ctx context.Context) error {
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.background.Go(func() { s.forgetLoop(ctx) })
+	s.upkeep.Start(ctx, func(ctx context.Context) {
+		if err := s.Forget(ctx); err != nil && ctx.Err() == nil {
+			s.logger.ErrorContext(ctx, "deleting old requests and revocations", "error", err)
+		}
+	})
 	return nil
 }
 
 // Shutdown ends the work in the background.
 func (s *Service) Shutdown(context.Context) error {
-	s.stop()
-	s.background.Wait()
+	s.upkeep.Shutdown()
 	return nil
-}
-
-func (s *Service) forgetLoop(ctx context.Context) {
-	tick := time.NewTicker(forgetInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := s.Forget(ctx); err != nil && ctx.Err() == nil {
-			s.logger.ErrorContext(ctx, "deleting old requests and revocations", "error", err)
-		}
-	}
 }
 
 // Forget deletes the revocations that can end nothing any more, the requests

@@ -10,10 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"interdict/internal/control"
+	"interdict/internal/control/upkeep"
 	"interdict/internal/event"
 	"interdict/internal/store"
 )
@@ -54,8 +54,7 @@ type Service struct {
 	observed  func([]event.Event)
 	logger    *slog.Logger
 
-	stop       context.CancelFunc
-	background sync.WaitGroup
+	upkeep upkeep.Loop
 }
 
 // New returns a Service.
@@ -70,45 +69,27 @@ func New(c Config) (*Service, error) {
 		c.Observed = func([]event.Event) {}
 	}
 	return &Service{
-		control: c.Control, store: c.Store, retention: c.Retention, observed: c.Observed, logger: c.Logger, stop: func() {},
+		control: c.Control, store: c.Store, retention: c.Retention, observed: c.Observed, logger: c.Logger,
 	}, nil
 }
 
 // Start begins to delete old events in the background. It returns at once;
 // Shutdown ends the work.
 func (s *Service) Start(ctx context.Context) error {
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if s.retention > 0 {
-		s.background.Go(func() { s.forgetLoop(ctx) })
+		s.upkeep.Start(ctx, func(ctx context.Context) {
+			if err := s.forget(ctx); err != nil && ctx.Err() == nil {
+				s.logger.ErrorContext(ctx, "deleting old events", "error", err)
+			}
+		})
 	}
 	return nil
 }
 
 // Shutdown ends the work in the background.
 func (s *Service) Shutdown(context.Context) error {
-	s.stop()
-	s.background.Wait()
+	s.upkeep.Shutdown()
 	return nil
-}
-
-// forgetInterval is how often old events are looked for. The first time is
-// after one of them: a clock that is wrong at the start may be right by then.
-const forgetInterval = time.Hour
-
-// forgetLoop deletes what is older than the retention, until ctx ends.
-func (s *Service) forgetLoop(ctx context.Context) {
-	tick := time.NewTicker(forgetInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if err := s.forget(ctx); err != nil && ctx.Err() == nil {
-			s.logger.ErrorContext(ctx, "deleting old events", "error", err)
-		}
-	}
 }
 
 func (s *Service) forget(ctx context.Context) error {

@@ -11,11 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"interdict/internal/cloudapp"
 	"interdict/internal/control"
+	"interdict/internal/control/upkeep"
 	"interdict/internal/store"
 )
 
@@ -58,8 +58,7 @@ type Service struct {
 	retention time.Duration
 	logger    *slog.Logger
 
-	stop       context.CancelFunc
-	background sync.WaitGroup
+	upkeep upkeep.Loop
 }
 
 // New returns a Service.
@@ -72,43 +71,27 @@ func New(c Config) (*Service, error) {
 	}
 	return &Service{
 		control: c.Control, store: c.Store, owners: NewOwners(c.Apps), index: cloudapp.NewIndex(c.Apps),
-		retention: c.Retention, logger: c.Logger, stop: func() {},
+		retention: c.Retention, logger: c.Logger,
 	}, nil
 }
-
-// forgetInterval is how often old use is looked for.
-const forgetInterval = time.Hour
 
 // Start begins to delete old use in the background. It returns at once;
 // Shutdown ends the work.
 func (s *Service) Start(ctx context.Context) error {
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if s.retention > 0 {
-		s.background.Go(func() { s.forgetLoop(ctx) })
+		s.upkeep.Start(ctx, func(ctx context.Context) {
+			if _, err := s.Forget(ctx, s.retention); err != nil && ctx.Err() == nil {
+				s.logger.ErrorContext(ctx, "deleting old use", "error", err)
+			}
+		})
 	}
 	return nil
 }
 
 // Shutdown ends the work in the background.
 func (s *Service) Shutdown(context.Context) error {
-	s.stop()
-	s.background.Wait()
+	s.upkeep.Shutdown()
 	return nil
-}
-
-func (s *Service) forgetLoop(ctx context.Context) {
-	tick := time.NewTicker(forgetInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if _, err := s.Forget(ctx, s.retention); err != nil && ctx.Err() == nil {
-			s.logger.ErrorContext(ctx, "deleting old use", "error", err)
-		}
-	}
 }
 
 // Forget deletes use that is older than so long, and returns how many rows that
